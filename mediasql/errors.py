@@ -1,0 +1,94 @@
+"""Everything that mediasql raises.
+
+MediaError
+├── UsageError            a wrong call: raised in every context
+│   ├── UnknownScheme     no provider serves this URL scheme
+│   ├── ConfigError       a configuration name or value is not valid
+│   ├── MissingExtra      an optional dependency is not installed
+│   ├── CredentialsError  credentials are missing or cannot do what was asked
+│   └── SigningError      an expiry outside the provider's limits
+├── UnavailableError      this media cannot be had; asking again gives the same answer
+│   ├── NotFound          404, 410, no such file
+│   ├── Forbidden         401, 403, no permission
+│   ├── DecodeError       the bytes are not media, or are damaged
+│   └── Unsupported       the source cannot do this (signing a local path)
+└── TransientError        a timeout, 429, 5xx or broken connection that outlived its retries
+
+In a query, UnavailableError and TransientError become NULL and a row in `media_errors` (unless
+`on_error='raise'`); while writing, TransientError aborts the statement so that nothing wrong is stored.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class MediaError(Exception):
+    """Base of all errors. `status` is the HTTP status where one was received."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(redact(message))
+        self.status = status
+
+
+class UsageError(MediaError):
+    """A wrong call: it raises wherever it happens, since no retry and no other row can mend it."""
+
+
+class UnknownScheme(UsageError):
+    """No provider serves this URL scheme."""
+
+
+class ConfigError(UsageError):
+    """A configuration name or value is not valid."""
+
+
+class MissingExtra(UsageError):
+    """An optional dependency is not installed; the message names the `pip install` line."""
+
+
+class CredentialsError(UsageError):
+    """Credentials are missing, or cannot do what was asked (such as sign)."""
+
+
+class SigningError(UsageError):
+    """An expiry outside the limits of the provider."""
+
+
+class UnavailableError(MediaError):
+    """This media cannot be had, and asking again gives the same answer."""
+
+
+class NotFound(UnavailableError):
+    """The object does not exist."""
+
+
+class Forbidden(UnavailableError):
+    """The store refuses access to the object."""
+
+
+class DecodeError(UnavailableError):
+    """The bytes are not media, or are damaged."""
+
+
+class Unsupported(UnavailableError):
+    """The source cannot do what was asked."""
+
+
+class TransientError(MediaError):
+    """A failure of the moment, which outlived its retries; the same call may succeed later."""
+
+
+# Query parameters that grant access: signatures, tokens and keys of the providers we know.
+_SECRET = re.compile(
+    r"((?:^|[?&;\s])(?:x-amz-signature|x-amz-credential|x-amz-security-token|x-goog-signature|x-goog-credential"
+    r"|signature|awsaccesskeyid|googleaccessid|sig|se?ig|token|access_token|auth|key|apikey|api_key|password|secret)=)"
+    r"[^&#\s'\"]+",
+    re.IGNORECASE,
+)
+_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^/\s@]+@", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """`text` with passwords, signatures and tokens of URLs replaced by `***`."""
+    return _USERINFO.sub(r"\1***@", _SECRET.sub(r"\1***", text))
