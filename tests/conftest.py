@@ -1,0 +1,55 @@
+"""Fixtures: servers that start when a test first asks for them, and an environment that nobody else set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.servers import http, s3
+from tests.servers.server import Server
+
+# Read by gcsfs at import: against anything but Google's own service, its gRPC probe waits 60 s per bucket.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+
+FOREIGN = ("AWS_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "GCSFS_", "AZURE_", "FSSPEC_", "MEDIASQL_", "STORAGE_")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No credentials, endpoints, proxies or caches of whoever runs the tests; the new HOME."""
+    for name in list(os.environ):
+        if name.startswith("MEDIASQL_TEST_"):
+            continue
+        if name.startswith(FOREIGN) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws-credentials"))
+    monkeypatch.setenv("BOTO_CONFIG", str(home / "boto"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    monkeypatch.setenv("MEDIASQL_CACHE_DIR", str(home / "mediasql-cache"))
+    return home
+
+
+def server_fixture(name: str, start: Callable[[], AbstractContextManager[Server]]) -> object:
+    """One server for the whole session. A test that counts requests begins with `server.reset()`."""
+
+    @pytest.fixture(scope="session", name=name)
+    def fixture() -> Iterator[Server]:
+        with start() as server:
+            yield server
+
+    return fixture
+
+
+s3_server = server_fixture("s3_server", s3.start)
+http_server = server_fixture("http_server", http.start)
