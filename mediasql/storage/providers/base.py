@@ -14,10 +14,16 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from ...errors import Unsupported
 from ..location import Location
+
+
+def iso_time(timestamp: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, whole seconds."""
+    return datetime.fromtimestamp(int(timestamp), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,14 @@ class Provider(ABC):
     def scope(self, location: Location) -> str:
         """What a Signer is good for: all locations with the same scope can share one."""
         return location.container
+
+    def glob_path(self, location: Location) -> str:
+        """The part of the location that may hold wildcards, as `pages` gives paths."""
+        return location.path
+
+    def url_at(self, location: Location, path: str) -> str:
+        """The URL of another path in the same container, spelled as `location` is."""
+        return location.url[: len(location.url) - len(location.path)] + path
 
     def file_url(self, location: Location) -> str:
         """The location as a full URL, local paths as file:// URLs."""
