@@ -109,26 +109,23 @@ class Store:
         pages = provider.pages(start, recursive=glob.recursive, page_size=page_size)
         try:
             while True:
-                try:
-                    page = loop.run(self._page(pages), self._check)
-                except StopAsyncIteration:
+                page = loop.run(self._page(pages), self._check)
+                if page is None:
                     return
                 yield glob.root, [entry for entry in page if glob.keeps(entry.path)]
         finally:
             loop.run(_close(pages))
 
-    async def _page(self, pages: AsyncIterator[list[Entry]]) -> list[Entry]:
+    async def _page(self, pages: AsyncIterator[list[Entry]]) -> list[Entry] | None:
         try:
             async with asyncio.timeout(self.config.timeout):
-                return await anext(pages)
+                return await anext(pages, None)
         except TimeoutError:
             raise errors.TransientError(f"no listing within {self.config.timeout:g} s") from None
         except FileNotFoundError:
             raise errors.NotFound("there is nothing to list") from None
         except PermissionError as error:
             raise errors.Forbidden(f"listing is not allowed: {error}") from None
-        except StopAsyncIteration:
-            raise
         except OSError as error:
             raise errors.TransientError(f"listing failed: {error}") from None
 

@@ -1,0 +1,179 @@
+"""From bytes to MediaInfo: the header parsers first, Pillow and PyAV for what they leave.
+
+Asks for as little as the question needs: one bounded read of the head, then the ranges that the parser names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ..errors import DecodeError, MediaError, TransientError
+from ..storage.providers.base import Chunk, ObjectInfo
+from .headers import GiveUp, Span, recognise
+from .image import read_image
+from .info import MediaInfo
+from .sparse import Segments, SparseFile
+from .video import read_container
+
+KB = 1024
+# The first read, by extension: enough for the header of nearly every file of the kind (facts: 32 KB hold 87 % of
+# JPEG headers, and a larger first read costs more than the second request of the rest).
+FIRST_READ = {
+    **dict.fromkeys(("png", "apng", "webp", "gif", "bmp", "dib"), 4 * KB),
+    **dict.fromkeys(("avif", "heic", "heif", "tif", "tiff", "wav", "flac"), 16 * KB),
+    **dict.fromkeys(("mp4", "m4v", "m4a", "mov", "mkv", "webm", "mp3", "ogg", "oga", "opus", "ogv", "avi", "ts"), 64 * KB),
+}
+FIRST_READ_ELSE = 32 * KB
+PEEK = 64  # a parser that asks for this little looks for a marker, and will go on from there
+GROWTH = 4
+LARGEST_GROWTH = 1024 * KB
+JUMP = 64 * KB
+MOST = 128 * 1024 * KB  # of header; no real file needs it
+RESTARTS = 3
+
+Read = Callable[[int, int], Awaitable[Chunk]]
+
+
+class Want(IntEnum):
+    """How much of an answer is needed. Each level includes the ones before it."""
+
+    OBJECT = 0  # size and validators: what the first response tells
+    HEADER = 1  # MediaInfo
+    EXIF = 2  # and EXIF, even where it takes another range
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of one object. `info` is None when it was not asked for, or when `error` says why it cannot be."""
+
+    object: ObjectInfo
+    info: MediaInfo | None = None
+    error: MediaError | None = None
+
+    def satisfies(self, want: Want) -> bool:
+        if want == Want.OBJECT or self.error is not None:
+            return True
+        return self.info is not None and (want < Want.EXIF or self.info.exif_read)
+
+
+class _Changed(Exception):
+    """The object is another than the one whose first bytes were read."""
+
+
+class _Elsewhere(Exception):
+    """The answer lies outside of the bytes that were read already, and only those were to be used."""
+
+
+async def probe(read: Read, *, extension: str = "", want: Want = Want.HEADER) -> Answer:
+    """Read what `want` needs through `read`, and understand it.
+
+    Errors of `read` pass through; a file that cannot be understood is an Answer with its `error`.
+    """
+    for _ in range(RESTARTS):
+        try:
+            return await _Probe(read, want).run(FIRST_READ.get(extension, FIRST_READ_ELSE))
+        except _Changed:
+            continue
+    raise TransientError(f"the object changed {RESTARTS} times while its header was read")
+
+
+class _Probe:
+    def __init__(self, read: Read, want: Want) -> None:
+        self._read = read
+        self._want = want
+        self._known = Segments()
+        self._object = ObjectInfo()
+        self._total = 0
+
+    async def run(self, first: int) -> Answer:
+        chunk = await self._read(0, first)
+        self._object = chunk.info
+        self._known.add(0, chunk.data)
+        try:
+            info = await self._understand(chunk.data)
+        except _Elsewhere:
+            return Answer(self._object)
+        except DecodeError as error:
+            return Answer(self._object, error=error)
+        return Answer(self._object, info)
+
+    async def _understand(self, head: bytes) -> MediaInfo:
+        if not head:
+            raise DecodeError("the file is empty")
+        size = self._object.size
+        if found := recognise(head):
+            steps = found.parse(head, size, self._want == Want.EXIF)
+            try:
+                span = next(steps)
+                while True:
+                    span = steps.send(await self._get(span))
+            except StopIteration as done:
+                info: MediaInfo = done.value
+                return info
+            except GiveUp:
+                pass
+        if self._want == Want.OBJECT:
+            raise _Elsewhere
+        loop = asyncio.get_running_loop()
+
+        def fetch(start: int, stop: int) -> bytes:
+            return asyncio.run_coroutine_threadsafe(self._load(start, stop), loop).result()
+
+        return await asyncio.to_thread(_decode, SparseFile(fetch, size, self._known))
+
+    async def _get(self, span: Span) -> bytes:
+        start, stop = span
+        if self._object.size is not None:
+            stop = min(stop, self._object.size)
+        known = self._known.known_to(start)
+        if known < stop:
+            if self._want == Want.OBJECT:
+                raise _Elsewhere
+            if stop - start > MOST:
+                raise DecodeError(f"its header of {stop - start} bytes is not believable")
+            await self._load(*self._range(start, stop, known))
+        return self._known.get(start, stop)
+
+    def _range(self, start: int, stop: int, known: int) -> tuple[int, int]:
+        """The range to fetch for bytes `start` to `stop`, of which those up to `known` are there.
+
+        A parser that peeks at the next marker, just behind what was read, will peek again: then what was read grows
+        fourfold. One that names a structure gets exactly that. A jump reads a block, which holds most structures.
+        """
+        head = self._known.known_to(0)
+        if stop - start > PEEK:
+            return known, stop
+        if start - head <= JUMP:
+            return head, max(stop, head + min(head * (GROWTH - 1), LARGEST_GROWTH))
+        return known, max(stop, known + JUMP)
+
+    async def _load(self, start: int, stop: int) -> bytes:
+        if self._object.size is not None:
+            stop = min(stop, self._object.size)
+        if stop <= start:
+            return b""
+        chunk = await self._read(start, stop)
+        if _differ(self._object, chunk.info):
+            raise _Changed
+        if self._object.size is None:
+            self._object = chunk.info
+        self._known.add(start, chunk.data)
+        return chunk.data
+
+
+def _differ(first: ObjectInfo, second: ObjectInfo) -> bool:
+    """Whether two answers cannot be about the same version of an object."""
+    pairs = ((first.etag, second.etag), (first.size, second.size), (first.last_modified, second.last_modified))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
+def _decode(file: SparseFile) -> MediaInfo:
+    """What Pillow, or else PyAV, makes of a file. They get a file object and never a name or URL."""
+    for reader in (read_image, read_container):
+        file.seek(0)
+        if (info := reader(file)) is not None:
+            return info
+    raise DecodeError("not an image, video or audio file that can be read")
