@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.servers import http, s3
+from tests.servers import azure, gcs, http, nginx, s3
+from tests.servers import gcs_emulator as emulator
+from tests.servers.fault import FaultProxy
 from tests.servers.server import Server
 
 # Read by gcsfs at import: against anything but Google's own service, its gRPC probe waits 60 s per bucket.
@@ -52,4 +54,15 @@ def server_fixture(name: str, start: Callable[[], AbstractContextManager[Server]
 
 
 s3_server = server_fixture("s3_server", s3.start)
+gcs_server = server_fixture("gcs_server", gcs.start)
+gcs_emulator = server_fixture("gcs_emulator", emulator.start)
+azure_server = server_fixture("azure_server", azure.start)
 http_server = server_fixture("http_server", http.start)
+nginx_server = server_fixture("nginx_server", nginx.start)
+
+
+@pytest.fixture
+def fault_proxy() -> Iterator[Callable[[int], FaultProxy]]:
+    """`fault_proxy(server.port)` gives a proxy with no fault yet, gone when the test ends."""
+    with ExitStack() as stack:
+        yield lambda upstream_port: stack.enter_context(FaultProxy(upstream_port))

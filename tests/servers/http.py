@@ -32,7 +32,7 @@ LAST_MODIFIED = 1_700_000_000
 
 
 class HttpServer(Server):
-    """Files are put with an empty bucket; `at(path)` is a URL with the path percent-encoded."""
+    """A bucket is a folder, and may be empty; `at(path)` is a URL with the path percent-encoded."""
 
     def at(self, path: str) -> str:
         return f"{self.url}/{urllib.parse.quote(path)}"
@@ -75,7 +75,7 @@ class Site:
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str | None) -> None:
         kind = content_type or guess_type(key)[0] or "application/octet-stream"
-        self.files[key] = (data, kind, hashlib.md5(data).hexdigest())
+        self.files[f"{bucket}/{key}" if bucket else key] = (data, kind, hashlib.md5(data).hexdigest())
 
     def file(self, visit: Visit) -> Answer:
         name = urllib.parse.unquote(visit.path)

@@ -1,8 +1,8 @@
 """S3: moto's object store behind a gate that checks signatures, regions and session tokens.
 
 Buckets named `public-…` may be read and listed unsigned. Buckets named `eu-…` live in eu-central-1, all
-others in us-east-1. Beside the test paths of `wire`, `GET /_seed?bucket=&n=&size=` makes many objects fast.
-Moto alone accepts any credentials, and answers about 190 requests a second: not for benchmarks.
+others in us-east-1. Moto alone accepts any credentials; it answers about 190 requests a second, so this is
+not for benchmarks.
 """
 
 from __future__ import annotations
@@ -30,18 +30,11 @@ TRUSTED = (
 )
 
 
-class S3Server(Server):
-    """S3 as a test sees it; `seed` makes n small objects `d000/o000000.jpg` … in one request."""
-
-    def seed(self, bucket: str, n: int, size: int = 1024) -> None:
-        self.control("GET", f"/_seed?bucket={bucket}&n={n}&size={size}")
-
-
 @contextmanager
-def start() -> Iterator[S3Server]:
+def start() -> Iterator[Server]:
     with running(python_module("tests.servers.s3")) as child:
         options = {"key": KEY, "secret": SECRET, "endpoint_url": f"http://127.0.0.1:{child.port}"}
-        yield S3Server(child.port, {"s3": options})
+        yield Server(child.port, {"s3": options})
 
 
 def region_of(bucket: str) -> str:
@@ -117,13 +110,6 @@ class Gate:
         if content_type:
             stored.set_metadata({"Content-Type": content_type})
 
-    def seed(self, call: Call) -> Answer:
-        bucket, n, size = (call.parameters[name] for name in ("bucket", "n", "size"))
-        self.make(bucket)
-        for index in range(int(n)):
-            self.store.put_object(bucket, f"d{index // 1000:03d}/o{index:06d}.jpg", b"x" * int(size))
-        return Answer(204)
-
     def make(self, bucket: str) -> None:
         if bucket not in self.store.buckets:
             self.store.create_bucket(bucket, region_of(bucket))
@@ -138,4 +124,4 @@ def refusal(denied: Denied) -> Answer:
 
 if __name__ == "__main__":
     gate = Gate()
-    serve(Service(gate.handle, gate.put, {"/_seed": gate.seed}), int(sys.argv[1]))
+    serve(Service(gate.handle, gate.put), int(sys.argv[1]))

@@ -39,6 +39,10 @@ class Server:
         headers = {"Content-Type": content_type} if content_type else {}
         self.control("PUT", f"/_object?{query}", data, headers)
 
+    def seed(self, bucket: str, n: int, size: int = 1024) -> None:
+        """Store n objects `d000/o000000.jpg` … of x's, a thousand to a folder."""
+        self.control("POST", f"/_seed?bucket={bucket}&n={n}&size={size}")
+
     def requests(self) -> list[Request]:
         """Every request since the start or the last `reset`, in the order of the answers."""
         return [Request(**entry) for entry in json.loads(self.control("GET", "/_log"))]

@@ -1,8 +1,8 @@
 """HTTP/1.1 as it goes over the wire, for servers that must see the raw path and be able to misbehave.
 
 A server is one coroutine `handler(Call) -> Answer`. Every server so made also keeps a log of the requests
-and has three test-only paths, which no bucket can be named after: `GET /_log`, `DELETE /_log` and
-`PUT /_object?bucket=&key=`.
+and has test-only paths, which no bucket can be named after: `GET /_log`, `DELETE /_log`,
+`PUT /_object?bucket=&key=` and `POST /_seed?bucket=&n=&size=`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
+import signal
 import socket
+import stat
 import struct
-import sys
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from http.client import responses
 from typing import Literal
 
 BODILESS = {204, 304}
@@ -117,6 +119,11 @@ class Service:
             named = call.parameters
             self.put(named.get("bucket", ""), named["key"], call.body, call.headers.get("content-type"))
             return Answer(204)
+        if call.path == "/_seed" and call.method == "POST":
+            bucket, n, size = (call.parameters[name] for name in ("bucket", "n", "size"))
+            for index in range(int(n)):
+                self.put(bucket, f"d{index // 1000:03d}/o{index:06d}.jpg", b"x" * int(size), "image/jpeg")
+            return Answer(204)
         return self.controls[call.path](call) if call.path in self.controls else None
 
 
@@ -158,8 +165,10 @@ async def send(writer: asyncio.StreamWriter, call: Call, answer: Answer) -> bool
         headers["Transfer-Encoding"] = "chunked"
     elif answer.status not in BODILESS and "content-length" not in given:
         headers["Content-Length"] = str(len(answer.body) if answer.declared is None else answer.declared)
-    phrase = HTTPStatus(answer.status).phrase
-    lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"HTTP/1.1 {answer.status} {responses.get(answer.status, '')}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
     if call.method != "HEAD" and answer.status not in BODILESS:
         writer.write(
@@ -199,13 +208,17 @@ def ranged(body: bytes, asked: str | None, headers: dict[str, str]) -> Answer:
 
 
 def serve(service: Service, port: int) -> None:
-    """Serve until stdin closes or a signal comes."""
+    """Serve until SIGTERM, Ctrl-C, or the end of the process that started us (its pipe to stdin closes)."""
 
     async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, stop.set)
+        if stat.S_ISFIFO(os.fstat(0).st_mode):
+            loop.add_reader(0, stop.set)
         server = await asyncio.start_server(service.connection, "127.0.0.1", port, backlog=1024, limit=2**20)
-        parent = asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
-        async with server:
-            await parent
-            server.close()
+        await stop.wait()
+        server.close()
 
     asyncio.run(main())

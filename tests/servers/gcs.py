@@ -1,0 +1,272 @@
+"""Google Cloud Storage: JSON and XML APIs over objects in memory, with credentials that are checked.
+
+A request needs a bearer token from this server's `/token` (so a service account or an authorized user whose
+`token_uri` points here works) or a V4 signed URL. Buckets named `public-…` may be read by anyone. The IAM
+method signBlob signs with the service account's key. Resumable uploads are not there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import format_datetime
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from google.auth import jwt
+
+from tests.servers import gcsv4
+from tests.servers.gcs_objects import Blob, Bucket
+from tests.servers.process import python_module, running
+from tests.servers.server import Server
+from tests.servers.wire import Answer, Call, Service, ranged, serve
+
+PROJECT = "test-project"
+EMAIL = f"tester@{PROJECT}.iam.gserviceaccount.com"
+TOKEN, EXPIRED_TOKEN, REFRESH_TOKEN = "gcs-test-token", "gcs-expired-token", "gcs-refresh-token"
+
+
+@dataclass(frozen=True)
+class GcsServer(Server):
+    """`service_account` and `authorized_user` are the contents of credential files."""
+
+    service_account: dict[str, str]
+
+    @property
+    def authorized_user(self) -> dict[str, str]:
+        return {
+            "type": "authorized_user",
+            "client_id": "tester",
+            "client_secret": "secret",
+            "refresh_token": REFRESH_TOKEN,
+            "token_uri": f"{self.url}/token",
+        }
+
+
+@contextmanager
+def start() -> Iterator[GcsServer]:
+    with running(python_module("tests.servers.gcs")) as child:
+        account = json.loads(Server(child.port, {}).control("GET", "/_account"))
+        options = {"token": account, "endpoint_url": f"http://127.0.0.1:{child.port}", "project": PROJECT}
+        yield GcsServer(child.port, {"gcs": options}, account)
+
+
+class Fault(Exception):
+    def __init__(self, status: int, code: str, message: str = "") -> None:
+        super().__init__(message or code)
+        self.status, self.code = status, code
+
+
+class Gcs:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.buckets: dict[str, Bucket] = {}
+        self.tokens: dict[str, float] = {TOKEN: float("inf"), EXPIRED_TOKEN: 0}
+
+    async def handle(self, call: Call) -> Answer:
+        for pattern, action, is_json in ROUTES:
+            if match := re.fullmatch(pattern, f"{call.method} {call.path}"):
+                try:
+                    return action(self, call, *map(urllib.parse.unquote, match.groups()))
+                except Fault as fault:
+                    return failure(fault, is_json)
+        return failure(Fault(404, "notFound", "Not Found"), is_json=True)
+
+    def put(self, bucket: str, key: str, data: bytes, content_type: str | None) -> None:
+        self.buckets.setdefault(bucket, Bucket(bucket)).put(key, data, content_type)
+
+    # Who is asking
+
+    def bucket(self, call: Call, name: str) -> Bucket:
+        """The bucket, if the caller may do to it what the request says."""
+        bearer = call.headers.get("authorization")
+        if bearer is not None:
+            if self.tokens.get(bearer.removeprefix("Bearer "), 0) < time.time():
+                raise Fault(401, "authError", "Invalid Credentials")
+        elif "X-Goog-" in call.query:
+            try:
+                gcsv4.check(call, {EMAIL: self.key.public_key()})
+            except gcsv4.Refused as refused:
+                raise Fault(refused.status, refused.code) from None
+        elif not (name.startswith("public-") and call.method in ("GET", "HEAD")):
+            raise Fault(401, "required", "Anonymous caller does not have storage.objects.get access")
+        if name not in self.buckets:
+            raise Fault(404, "notFound", "The specified bucket does not exist.")
+        return self.buckets[name]
+
+    def account(self, call: Call) -> Answer:
+        """The service account's credential file."""
+        private = self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return as_json(
+            {
+                "type": "service_account",
+                "project_id": PROJECT,
+                "private_key_id": "1",
+                "private_key": private.decode(),
+                "client_email": EMAIL,
+                "client_id": "1",
+                "token_uri": f"{self.url}/token",
+            }
+        )
+
+    def token(self, call: Call) -> Answer:
+        """OAuth's token endpoint, for a service account's assertion or a user's refresh token."""
+        form = dict(urllib.parse.parse_qsl(call.body.decode()))
+        public = self.key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        try:
+            if form.get("refresh_token") != REFRESH_TOKEN:
+                jwt.decode(form["assertion"], certs=public, audience=f"{self.url}/token")
+        except (KeyError, ValueError) as error:
+            return as_json({"error": "invalid_grant", "error_description": str(error)}, 400)
+        issued = secrets.token_urlsafe(24)
+        self.tokens[issued] = time.time() + 3600
+        return as_json({"access_token": issued, "expires_in": 3600, "token_type": "Bearer"})
+
+    def sign_blob(self, call: Call, account: str) -> Answer:
+        if self.tokens.get(call.headers.get("authorization", "").removeprefix("Bearer "), 0) < time.time():
+            raise Fault(401, "authError", "Invalid Credentials")
+        if account != EMAIL:
+            raise Fault(403, "forbidden", "Permission 'iam.serviceAccounts.signBlob' denied")
+        payload = base64.b64decode(json.loads(call.body)["payload"])
+        signature = self.key.sign(payload, padding.PKCS1v15(), hashes.SHA256())
+        return as_json({"keyId": "1", "signedBlob": base64.b64encode(signature).decode()})
+
+    # Buckets and objects
+
+    def list_buckets(self, call: Call) -> Answer:
+        return as_json({"items": [bucket.resource() for bucket in self.buckets.values()]})
+
+    def create_bucket(self, call: Call) -> Answer:
+        name = json.loads(call.body)["name"]
+        self.buckets.setdefault(name, Bucket(name))
+        return as_json(self.bucket(call, name).resource())
+
+    def show_bucket(self, call: Call, bucket: str) -> Answer:
+        return as_json(self.bucket(call, bucket).resource())
+
+    def list_objects(self, call: Call, bucket: str) -> Answer:
+        return as_json(self.bucket(call, bucket).page(**call.parameters))
+
+    def find(self, call: Call, bucket: str, name: str) -> Blob:
+        blob = self.bucket(call, bucket).blobs.get(name)
+        asked = call.parameters
+        if blob is None or asked.get("generation", str(blob.generation)) != str(blob.generation):
+            raise Fault(404, "notFound", f"No such object: {bucket}/{name}")
+        wanted = asked.get("ifGenerationMatch") or call.headers.get("x-goog-if-generation-match")
+        if wanted and wanted != str(blob.generation):
+            raise Fault(412, "conditionNotMet", "At least one of the pre-conditions did not hold.")
+        return blob
+
+    def show_object(self, call: Call, bucket: str, name: str) -> Answer:
+        if call.parameters.get("alt") == "media":
+            blob = self.find(call, bucket, name)
+            return media(call, blob, blob.etag)
+        return as_json(self.find(call, bucket, name).resource())
+
+    def xml_object(self, call: Call, bucket: str, name: str) -> Answer:
+        blob = self.find(call, bucket, name)
+        return media(call, blob, f'"{base64.b64decode(blob.md5).hex()}"')
+
+    def upload(self, call: Call, bucket: str) -> Answer:
+        target = self.bucket(call, bucket)
+        name, kind = call.parameters.get("name"), call.headers.get("content-type")
+        if call.parameters.get("uploadType") != "multipart":
+            return as_json(target.put(str(name), call.body, kind).resource())
+        (_, about), (head, data) = parts(call.body, str(kind))
+        said = json.loads(about)
+        inner = re.search(rb"(?i)content-type:\s*([^\r\n]+)", head)
+        stored = target.put(
+            said.get("name") or name,
+            data,
+            said.get("contentType") or (inner[1].decode() if inner else None),
+            said.get("metadata"),
+        )
+        return as_json(stored.resource())
+
+    def delete_object(self, call: Call, bucket: str, name: str) -> Answer:
+        self.find(call, bucket, name)
+        self.buckets[bucket].delete(name)
+        return Answer(204)
+
+
+def media(call: Call, blob: Blob, etag: str) -> Answer:
+    headers = {
+        "Content-Type": blob.content_type or "application/octet-stream",
+        "ETag": etag,
+        "Last-Modified": format_datetime(blob.updated, usegmt=True),
+        "x-goog-generation": str(blob.generation),
+        "x-goog-metageneration": "1",
+        "x-goog-hash": f"crc32c={blob.crc32c},md5={blob.md5}",
+        "x-goog-stored-content-length": str(len(blob.data)),
+        "x-goog-stored-content-encoding": "identity",
+    }
+    if call.headers.get("if-none-match") == etag:
+        return Answer(304, b"", headers)
+    if call.headers.get("if-match", etag) != etag:
+        return Answer(412, b"", headers)
+    return ranged(blob.data, call.headers.get("range"), headers)
+
+
+def parts(body: bytes, content_type: str) -> Iterator[tuple[bytes, bytes]]:
+    """The two parts of a multipart upload, each as head and content. Some clients end lines with LF alone."""
+    found = re.search('boundary="?([^";]+)', content_type)
+    boundary = b"--" + (found[1].encode() if found else b"")
+    newline = b"\r\n" if boundary + b"\r\n" in body else b"\n"
+    for part in body.split(boundary)[1:3]:
+        head, _, content = part.partition(newline * 2)
+        yield head, content.removesuffix(newline)
+
+
+def as_json(value: Any, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json; charset=UTF-8"})
+
+
+def failure(fault: Fault, is_json: bool) -> Answer:
+    if is_json:
+        reasons = [{"message": str(fault), "domain": "global", "reason": fault.code}]
+        return as_json(
+            {"error": {"code": fault.status, "message": str(fault), "errors": reasons}}, fault.status
+        )
+    # The XML API has no 401 for anonymous callers, and capitalises its codes.
+    status, code = (403, "AccessDenied") if fault.code == "required" else (fault.status, fault.code)
+    body = (
+        f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{fault}</Message></Error>"
+    )
+    return Answer(status, body.encode(), {"Content-Type": "application/xml; charset=UTF-8"})
+
+
+JSON = "/storage/v1/b"
+# (method and raw path, what answers, whether errors are JSON); the first that matches counts.
+ROUTES: list[tuple[str, Callable[..., Answer], bool]] = [
+    ("POST /token", Gcs.token, True),
+    ("POST /v1/projects/-/serviceAccounts/([^/]+):signBlob", Gcs.sign_blob, True),
+    (f"GET {JSON}", Gcs.list_buckets, True),
+    (f"POST {JSON}", Gcs.create_bucket, True),
+    (f"GET {JSON}/([^/]+)", Gcs.show_bucket, True),
+    (f"GET {JSON}/([^/]+)/o/?", Gcs.list_objects, True),
+    (f"GET (?:/download)?{JSON}/([^/]+)/o/(.+)", Gcs.show_object, True),
+    (f"POST /upload{JSON}/([^/]+)/o", Gcs.upload, True),
+    (f"DELETE {JSON}/([^/]+)/o/(.+)", Gcs.delete_object, True),
+    ("(?:GET|HEAD) /(?!storage/v1/)([^/]+)/(.+)", Gcs.xml_object, False),
+]
+
+
+if __name__ == "__main__":
+    gcs = Gcs(f"http://127.0.0.1:{sys.argv[1]}")
+    serve(Service(gcs.handle, gcs.put, {"/_account": gcs.account}), int(sys.argv[1]))
