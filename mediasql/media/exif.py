@@ -1,0 +1,125 @@
+"""Looks for single tags in an EXIF block, or any TIFF directory, that may be damaged.
+
+Follows TIFF 6.0 section 2, and Pillow where a block is damaged, so that `orientation` and Pillow's
+`getexif()` give one answer: the first acceptable entry of a tag counts, and the first value that lies
+outside the block ends the directory.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+ORIENTATION = 0x0112
+
+# Bytes per value of each TIFF type (TIFF 6.0 section 2; 16 is BigTIFF's LONG8); other types are passed over.
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_INTEGERS = {3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q"}
+
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+
+_ENTRIES = {"<": struct.Struct("<HHL4s"), ">": struct.Struct(">HHL4s")}
+_BIG_ENTRIES = {"<": struct.Struct("<HHQ8s"), ">": struct.Struct(">HHQ8s")}
+
+
+class Entry(NamedTuple):
+    """One entry of a directory: `size` bytes of value, in `field` when they fit there, else at `offset`."""
+
+    tag: int
+    type: int
+    size: int
+    field: bytes
+    offset: int | None
+
+
+def entries(directory: bytes, order: str, *, limit: int | None = None, big: bool = False) -> Iterator[Entry]:
+    """The entries of the directory whose first entry starts `directory`; values must end before `limit`.
+
+    `order` is '<' or '>'; `big` is for BigTIFF. A trailing incomplete entry is ignored.
+    """
+    layout = (_BIG_ENTRIES if big else _ENTRIES)[order]
+    room = 8 if big else 4
+    total = 0
+    directory = directory[: len(directory) - len(directory) % layout.size]
+    for tag, type_, count, field in layout.iter_unpack(directory):
+        unit = _SIZES.get(type_)
+        if unit is None or not count:
+            continue
+        size = count * unit
+        if size <= room:
+            yield Entry(tag, type_, size, field[:size], None)
+            continue
+        (offset,) = struct.unpack(order + ("Q" if big else "L"), field)
+        if limit is not None:
+            total += size
+            if total > limit:
+                continue
+            if offset + size > limit:
+                return
+        yield Entry(tag, type_, size, field, offset)
+
+
+def byte_order(block: bytes) -> str | None:
+    """'<' or '>' when `block` starts with a TIFF header, valid or half-swapped as some cameras write it."""
+    start = block[:4]
+    if start in (b"II*\0", b"II\0*"):
+        return "<"
+    if start in (b"MM\0*", b"MM*\0"):
+        return ">"
+    return None
+
+
+def find(block: bytes, *tags: int, total: int | None = None) -> dict[int, Entry]:
+    """The first entry of each of `tags` in the first directory of `block`.
+
+    `block` may be only the start of a block of `total` bytes.
+    """
+    order = byte_order(block)
+    if order is None or len(block) < 8:
+        return {}
+    (start,) = struct.unpack_from(order + "L", block, 4)
+    if start + 2 > len(block):
+        return {}
+    (count,) = struct.unpack_from(order + "H", block, start)
+    found: dict[int, Entry] = {}
+    directory = block[start + 2 : start + 2 + 12 * count]
+    for entry in entries(directory, order, limit=len(block) if total is None else total):
+        if entry.tag in tags and entry.tag not in found:
+            found[entry.tag] = entry
+            if len(found) == len(tags):
+                break
+    return found
+
+
+def integers(entry: Entry, order: str, data: bytes | None = None) -> tuple[int, ...]:
+    """The values of an entry of an integer type, from `data` where the entry does not hold them; else ()."""
+    code = _INTEGERS.get(entry.type)
+    raw = entry.field if data is None else data
+    if code is None or not raw or (data is None and entry.offset is not None):
+        return ()
+    return struct.unpack_from(f"{order}{len(raw) // _SIZES[entry.type]}{code}", raw)
+
+
+def orientation(block: bytes, *, total: int | None = None) -> int | None:
+    """Tag 0x0112 of an EXIF block; None when it is absent, 0 when it is there but is not one of 1..8."""
+    entry = find(block, ORIENTATION, total=total).get(ORIENTATION)
+    if entry is None:
+        return None
+    data = None if entry.offset is None else block[entry.offset : entry.offset + entry.size]
+    values = integers(entry, byte_order(block) or "<", data)
+    return values[0] if values and 1 <= values[0] <= 8 else 0
+
+
+def xmp_orientation(packet: bytes) -> int | None:
+    """`tiff:Orientation` of an XMP packet, which counts where EXIF has no orientation."""
+    match = _XMP_ORIENTATION.search(packet)
+    return int(match[1]) if match else None
+
+
+def strip_prefix(block: bytes) -> bytes | None:
+    """`block` without the one or two b'Exif\\0\\0' of careless writers; None if no TIFF header follows."""
+    for _ in range(2):
+        block = block.removeprefix(b"Exif\0\0")
+    return block if byte_order(block) else None
