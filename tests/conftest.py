@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import store
 from tests.servers import azure, gcs, http, nginx, s3
 from tests.servers import gcs_emulator as emulator
 from tests.servers.fault import FaultProxy
@@ -59,6 +60,24 @@ gcs_emulator = server_fixture("gcs_emulator", emulator.start)
 azure_server = server_fixture("azure_server", azure.start)
 http_server = server_fixture("http_server", http.start)
 nginx_server = server_fixture("nginx_server", nginx.start)
+
+
+@pytest.fixture(scope="session")
+def sample_store() -> Iterator[store.Store]:
+    """The sample media in S3, GCS, on the web and in a folder. See `sample_environment`."""
+    with store.start() as running:
+        yield running
+
+
+@pytest.fixture
+def sample_environment(
+    sample_store: store.Store, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> store.Store:
+    """The store, with its variables set in this process: plain `s3://media-samples/…` URLs work."""
+    for name, value in sample_store.environment.items():
+        if name != "MEDIASQL_CACHE_DIR":  # the test's own
+            monkeypatch.setenv(name, value)
+    return sample_store
 
 
 @pytest.fixture

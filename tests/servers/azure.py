@@ -61,7 +61,7 @@ def start() -> Iterator[AzureServer]:
             "account_key": KEY,
             "connection_string": connection_string(child.port),
         }
-        yield AzureServer(child.port, {"az": options})
+        yield AzureServer(child.port, dict.fromkeys(("az", "abfs", "abfss"), options))
 
 
 class Azurite(Relay):

@@ -32,6 +32,8 @@ from tests.servers.wire import Answer, Call, Service, ranged, serve
 
 PROJECT = "test-project"
 EMAIL = f"tester@{PROJECT}.iam.gserviceaccount.com"
+# google-auth addresses its assertions to this, whatever the credential file's token_uri.
+AUDIENCE = "https://oauth2.googleapis.com/token"
 TOKEN, EXPIRED_TOKEN, REFRESH_TOKEN = "gcs-test-token", "gcs-expired-token", "gcs-refresh-token"
 
 
@@ -57,7 +59,7 @@ def start() -> Iterator[GcsServer]:
     with running(python_module("tests.servers.gcs")) as child:
         account = json.loads(Server(child.port, {}).control("GET", "/_account"))
         options = {"token": account, "endpoint_url": f"http://127.0.0.1:{child.port}", "project": PROJECT}
-        yield GcsServer(child.port, {"gcs": options}, account)
+        yield GcsServer(child.port, {"gs": options, "gcs": options}, account)
 
 
 class Fault(Exception):
@@ -131,7 +133,7 @@ class Gcs:
         )
         try:
             if form.get("refresh_token") != REFRESH_TOKEN:
-                jwt.decode(form["assertion"], certs=public, audience=f"{self.url}/token")
+                jwt.decode(form["assertion"], certs=public, audience=AUDIENCE)
         except (KeyError, ValueError) as error:
             return as_json({"error": "invalid_grant", "error_description": str(error)}, 400)
         issued = secrets.token_urlsafe(24)

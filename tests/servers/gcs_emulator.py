@@ -24,7 +24,7 @@ PROJECT = "test-project"
 def start() -> Iterator[Server]:
     with running(python_module("tests.servers.gcs_emulator")) as child:
         options = {"token": "anon", "endpoint_url": f"http://127.0.0.1:{child.port}", "project": PROJECT}
-        yield Server(child.port, {"gcs": options})
+        yield Server(child.port, {"gs": options, "gcs": options})
 
 
 class Emulator(Relay):

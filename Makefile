@@ -1,0 +1,38 @@
+# .venv is made again when pyproject.toml changes; what the test servers need is installed once.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format venv servers clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: venv ## a tour of mediasql over sample S3, GCS and web servers on this machine
+	$(BIN)/python -m tests.store -- $(BIN)/python sql_examples/demo.py
+
+test: venv servers ## all tests, against real servers on this machine; ARGS='-k s3' is passed on
+	$(BIN)/pytest $(ARGS)
+
+check: venv ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict mediasql
+
+format: venv ## let ruff format the code and mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: .venv/made ## .venv with mediasql and the development tools
+
+.venv/made: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+servers: ## what the tests need beyond Python: nginx, sqlite3, Azurite
+	tests/servers/install.sh
+
+clean: ## remove what was made here
+	rm -rf .venv node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
