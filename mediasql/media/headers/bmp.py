@@ -37,8 +37,9 @@ def bmp(head: bytes, size: int | None, want_exif: bool) -> Steps:
     """Read the header, and the palette, since Pillow calls an image with a grey palette '1' or 'L'."""
     dib = head[14]
     # Behind a 40-byte header with BITFIELDS stand three masks.
-    if len(head) < 14 + dib + (12 if dib == 40 else 0) and (size is None or len(head) < size):
-        head = head[:14] + (yield Span(14, 14 + dib + 12))
+    needed = 14 + dib + (12 if dib == 40 and head[30:31] == b"\3" else 0)
+    if len(head) < needed and (size is None or len(head) < size):
+        head += yield Span(len(head), needed)
     if len(head) < 14 + dib:
         raise DecodeError(f"BMP ends at byte {len(head)}, inside its header of {dib} bytes")
     compression, colors, padding = _RGB, 0, 3

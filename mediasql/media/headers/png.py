@@ -35,14 +35,18 @@ _NAME = re.compile(rb"[A-Za-z]{4}")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _XMP = b"XML:com.adobe.xmp"
 _RAW_EXIF = b"Raw profile type exif"
+_KEYWORDS = (_XMP + b"\0", _RAW_EXIF + b"\0", b"exif\0")
 
 # Lengths are claims. Real metadata is far smaller, and Pillow refuses text that inflates to more than 1 MB.
 _MAX_METADATA = 16 << 20
 _MAX_TEXT = 1 << 20
 _MAX_CHUNKS = 1000
 _MAX_JUMPS = 64
+# Enough for the head of a chunk, and the keyword of a text or the number of frames in acTL.
+_PEEK = 8 + 22
 # What is asked of the end of the file, besides the size of one IDAT chunk: at first, and at second.
 _TAILS = (16384, 262144)
+_MAX_TAIL = 1 << 20
 
 
 @header(matches=lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"))
@@ -68,14 +72,15 @@ def png(head: bytes, size: int | None, want_exif: bool) -> Steps:
     exif_read = True
     window, base, pos, image_data = head, 0, 33, 0
     ended = size is not None and len(head) >= size
+    peek = _PEEK if want_exif else 8
     for _ in range(_MAX_CHUNKS):
         at = pos - base
-        if at + 8 > len(window):
+        if at + peek > len(window):
             if not ended and not want_exif:
                 exif_read = False
                 break
             if not ended:
-                window, base, at = (yield Span(pos, pos + 12 + 8)), pos, 0  # acTL whole
+                window, base, at = (yield Span(pos, pos + peek)), pos, 0
             if at + 8 > len(window):
                 raise DecodeError(f"PNG ends before byte {pos + 8}, without image data")
         length, name = int.from_bytes(window[at : at + 4]), window[at + 4 : at + 8]
@@ -94,7 +99,7 @@ def png(head: bytes, size: int | None, want_exif: bool) -> Steps:
             frames = 0 if frames else int.from_bytes(window[at + 8 : at + 12])
         elif name == b"fcTL":
             frame_first = True
-        elif name == b"eXIf" or name in _TEXTS:
+        elif name == b"eXIf" or (name in _TEXTS and _may_tell(window, at + 8)):
             chunk = window[at : stop - base]
             missing = stop - base - len(window)
             if missing > 0 and want_exif:
@@ -117,7 +122,10 @@ def png(head: bytes, size: int | None, want_exif: bool) -> Steps:
             if exif_read:
                 for chunk in _chunks(head, pos + image_data):
                     metadata.add(chunk, chunk[4:8])
+    exif_read = exif_read or metadata.exif is not None
     exif, orientation = metadata.read()
+    if not exif_read:
+        orientation = None  # eXIf behind the image data would overrule what tells it here
     animated = 0 < frames <= 0x80000000
     if animated and not frame_first:
         # The image data is a default image, which Pillow counts, unless fcTL comes before it.
@@ -132,7 +140,7 @@ def png(head: bytes, size: int | None, want_exif: bool) -> Steps:
         mode=mode,
         frame_count=frames or None if animated else None,
         exif=exif,
-        exif_read=exif_read or exif is not None,
+        exif_read=exif_read,
     )
 
 
@@ -149,7 +157,7 @@ class _Metadata:
             return
         data = chunk[8:-4]
         keyword, _, text = data.partition(b"\0")
-        if name != b"eXIf" and keyword not in (_XMP, _RAW_EXIF, b"exif"):
+        if name != b"eXIf" and not data.startswith(_KEYWORDS):
             return
         if len(chunk) != 12 + int.from_bytes(chunk[:4]) or zlib.crc32(chunk[4:-4]) != int.from_bytes(
             chunk[-4:]
@@ -190,6 +198,11 @@ class _Metadata:
         return exif, orientation if orientation and orientation <= 8 else None
 
 
+def _may_tell(window: bytes, at: int) -> bool:
+    """Whether the text at `at` is of use, as far as its keyword is at hand."""
+    return window.startswith(_KEYWORDS, at) or at + 22 > len(window)
+
+
 def _chunks(data: bytes, pos: int) -> Iterator[bytes]:
     """The chunks in `data` from `pos` on."""
     while pos + 12 <= len(data):
@@ -202,10 +215,10 @@ def _chunks_behind(pos: int, image_data: int, size: int | None) -> Generator[Spa
     """Chunks that may hold metadata behind the image data, whose first chunk at `pos` has `image_data` bytes.
 
     Encoders split image data into thousands of chunks or into none, so neither following them nor reading a
-    fixed tail serves. A tail with room for one such chunk holds the start of the last, where the rest follows.
+    fixed tail serves. A tail with room for one such chunk holds the start of the last, and the rest follows.
     """
     after = pos + image_data
-    if size is not None and image_data <= _MAX_TEXT:
+    if size is not None and (image_data <= _MAX_TAIL or size - after <= _TAILS[0]):
         for tail in _TAILS:
             start = max(after, size - tail - image_data)
             data = yield Span(start, size) if start < size else Span(size, size + 1)
@@ -220,13 +233,13 @@ def _chunks_behind(pos: int, image_data: int, size: int | None) -> Generator[Spa
         raise GiveUp("PNG whose image data is in chunks of unforeseeable size")
     found = []
     for _ in range(_MAX_JUMPS):
-        header = yield Span(after, after + 8)
-        if len(header) < 8 or header[4:] == b"IEND" or not _NAME.fullmatch(header[4:]):
+        window = yield Span(after, after + _PEEK)
+        length, name = int.from_bytes(window[:4]), window[4:8]
+        if name == b"IEND" or not _NAME.fullmatch(name):
             return found
-        length, name = int.from_bytes(header[:4]), header[4:]
-        if name == b"eXIf" or name in _TEXTS:
+        if name == b"eXIf" or (name in _TEXTS and _may_tell(window, 8)):
             if length > _MAX_METADATA:
                 raise GiveUp(f"PNG with a chunk {name.decode()} of {length} bytes")
-            found.append(header + (yield Span(after + 8, after + 12 + length)))
+            found.append((yield Span(after, after + 12 + length)))
         after += 12 + length
     raise GiveUp(f"PNG with image data in more than {_MAX_JUMPS} chunks")

@@ -98,7 +98,7 @@ def tiff(head: bytes, size: int | None, want_exif: bool) -> Steps:
 
 
 def _mode(order: str, found: dict[int, Entry], values: dict[int, tuple[int, ...]]) -> str:
-    """Pillow's mode, as its TiffImageFile._setup() finds it; GiveUp for what that refuses, if only for now."""
+    """Pillow's mode, as its TiffImageFile._setup() finds it; GiveUp for what that refuses as yet."""
     # Pillow's own table, since a copy would fall behind. Imported here: only TIFF needs the plugin.
     from PIL.TiffImagePlugin import COMPRESSION_INFO, OPEN_INFO
 

@@ -92,7 +92,7 @@ def webp(head: bytes, size: int | None, want_exif: bool) -> Steps:
         if b"EXIF" in metadata:
             exif = exif_block.strip_prefix(metadata[b"EXIF"])
         orientation = exif_block.orientation(exif) if exif else None
-        if orientation is None and b"XMP " in metadata:
+        if orientation is None and exif_read and b"XMP " in metadata:
             orientation = exif_block.xmp_orientation(metadata[b"XMP "])
     if not width or not height:
         raise DecodeError(f"WebP is {width} x {height} pixels")

@@ -1,4 +1,4 @@
-"""Runs a sans-IO header parser over bytes in memory, the way the fetcher would, and counts what it asks for."""
+"""Runs a sans-IO header parser over bytes in memory, as the fetcher would, and counts what it asks for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from mediasql.media.headers import Parse, Span
 from mediasql.media.info import MediaInfo
 
-# No honest header needs more: a parser that asks this often walks something that an attacker can make endless.
+# No honest header needs more: a parser that asks this often walks what an attacker can make endless.
 MAX_SPANS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Driven:
-    """What a parser answered, and the spans it asked for, in order, whether or not the first chunk held them."""
+    """What a parser answered, and the spans it asked for, in order."""
 
     info: MediaInfo
     spans: list[Span]
@@ -24,7 +24,7 @@ def drive(
 ) -> Driven:
     """Drive `parse` over `data`, of which `first` bytes are at hand when it starts.
 
-    Each span is answered with exactly its bytes, fewer only where `data` ends. DecodeError and GiveUp pass through.
+    Each span is answered with exactly its bytes, fewer only where `data` ends. DecodeError and GiveUp pass.
     """
     spans: list[Span] = []
     steps = parse(data[:first], len(data) if size_known else None, want_exif)
