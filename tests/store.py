@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -97,15 +98,25 @@ def gcs_environment(server: gcs.GcsServer, home: Path) -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     command = arguments[1:] if arguments[:1] == ["--"] else arguments
-    with start() as store:
-        if not command:
-            for name, value in store.environment.items():
-                print(f"export {name}={shlex.quote(value)}", flush=True)
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
-            return 0
-        foreign = {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_REGION"}
-        kept = {name: value for name, value in os.environ.items() if name not in foreign}
-        return subprocess.run(command, env={**kept, **store.environment}, check=False).returncode
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with start() as store:
+            return run(command, store) if command else serve(store)
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(command: list[str], store: Store) -> int:
+    foreign = {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_REGION"}
+    kept = {name: value for name, value in os.environ.items() if name not in foreign}
+    return subprocess.run(command, env={**kept, **store.environment}, check=False).returncode
+
+
+def serve(store: Store) -> int:
+    for name, value in store.environment.items():
+        print(f"export {name}={shlex.quote(value)}", flush=True)
+    threading.Event().wait()
+    return 0
 
 
 if __name__ == "__main__":
