@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 ORIENTATION = 0x0112
 
@@ -100,6 +100,34 @@ def integers(entry: Entry, order: str, data: bytes | None = None) -> tuple[int, 
     if code is None or not raw or (data is None and entry.offset is not None):
         return ()
     return struct.unpack_from(f"{order}{len(raw) // _SIZES[entry.type]}{code}", raw)
+
+
+# A directory to write: types and values as they stand in the file, and directories that tags point to.
+Directory: TypeAlias = "dict[int, tuple[int, bytes] | Directory]"
+
+
+def write(order: str, directory: Directory) -> bytes:
+    """An EXIF block that holds `directory`, whose values are in byte order `order`."""
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "L", 8)
+    return start + _write(order, directory, 8)
+
+
+def _write(order: str, directory: Directory, at: int) -> bytes:
+    fields, values = b"", b""
+    behind = at + 2 + 12 * len(directory) + 4
+    for tag, value in sorted(directory.items()):
+        if isinstance(value, dict):
+            type_, count = 4, 1
+            field = struct.pack(order + "L", behind + len(values))
+            values += _write(order, value, behind + len(values))
+        else:
+            type_, field = value
+            count = len(field) // _SIZES[type_]
+            if len(field) > 4:
+                field, values = struct.pack(order + "L", behind + len(values)), values + field
+        fields += struct.pack(order + "HHL", tag, type_, count) + field.ljust(4, b"\0")
+        values += bytes(len(values) % 2)
+    return struct.pack(order + "H", len(directory)) + fields + bytes(4) + values
 
 
 def orientation(block: bytes, *, total: int | None = None) -> int | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
 
 from ...errors import DecodeError
 from .. import exif as exif_block
-from ..exif import Entry
+from ..exif import Directory, Entry
 from ..info import MediaInfo
 from . import GiveUp, Span, Steps, header
 
@@ -23,6 +24,15 @@ _PEEK = 512
 _MAX_ENTRIES = 4096
 _MAX_LIST = 64
 _MAX_XMP = 16 << 20
+_MAX_VALUE = 65536
+_MAX_EXIF = 1 << 20
+_MAX_TOLD = 500
+
+# Where pixels and their colors are, and formats inside this one: XMP, IPTC, Photoshop, ICC.
+_BULK = frozenset({273, 279, 288, 289, 301, 320, 324, 325, 347, 700, 33723, 34377, 34675, 37724})
+# Tags that point to directories, and the levels where they belong: else they could go round for ever.
+_EXIF, _GPS, _INTEROPERABILITY = _POINTERS = (34665, 34853, 40965)
+_LEVELS: tuple[tuple[int, ...], ...] = ((_EXIF, _GPS), (_INTEROPERABILITY,), ())
 
 _START = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
 
@@ -31,47 +41,24 @@ _START = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True),
 def tiff(head: bytes, size: int | None, want_exif: bool) -> Steps:
     """Read the first directory, wherever it is, and the values that tell the mode.
 
-    EXIF is spread over the file. Pillow collects it when it is asked for; orientation is in the directory.
+    EXIF is no block of its own here, but tags of this directory and of those it points to.
     """
     order, big = _START[head[:4]]
-    if want_exif:
-        raise GiveUp("EXIF of a TIFF")
     if len(head) < 16:
         raise DecodeError(f"TIFF ends at byte {len(head)}, inside its header")
     (start,) = struct.unpack_from(order + ("Q" if big else "L"), head, 8 if big else 4)
-    room, per_entry = (8, 20) if big else (2, 12)
-    if start < 8 or start >= 1 << 63 or (size is not None and start + room > size):
+    file = _File(head, size, order, big)
+    found = yield from file.directory(start)
+    if found is None:
         raise DecodeError(f"TIFF has its directory at byte {start}, outside the file")
-    window, base = head, 0
-    if start + room > len(head):
-        window, base = (yield Span(start, start + _PEEK)), start
-    if len(window) < start - base + room:
-        raise DecodeError(f"TIFF has its directory at byte {start}, outside the file")
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), window, start - base)
-    if count > _MAX_ENTRIES:
-        raise GiveUp(f"TIFF with {count} entries in its directory")
-    first = start + room - base
-    last = first + count * per_entry
-    if len(window) < last and (base or size is None or len(window) < size):
-        window += yield Span(base + len(window), base + last)
 
-    found: dict[int, Entry] = {}
-    for entry in exif_block.entries(window[first:last], order, limit=size, big=big):
-        found.setdefault(entry.tag, entry)
     values: dict[int, tuple[int, ...]] = {}
     for tag in _SCALARS + _LISTS:
         if tag in found:
             entry = found[tag]
-            data = None
-            if entry.offset is not None:
-                if entry.size > _MAX_LIST:
-                    raise GiveUp(f"TIFF with {entry.size} bytes in tag {tag}")
-                data = window[max(0, entry.offset - base) : entry.offset - base + entry.size]
-                if entry.offset < base or len(data) < entry.size:
-                    data = head[entry.offset : entry.offset + entry.size]
-                if len(data) < entry.size:
-                    data = yield Span(entry.offset, entry.offset + entry.size)
-            values[tag] = exif_block.integers(entry, order, data)
+            if entry.size > _MAX_LIST:
+                raise GiveUp(f"TIFF with {entry.size} bytes in tag {tag}")
+            values[tag] = exif_block.integers(entry, order, (yield from file.value(entry)))
             if not values[tag] or (tag in _SCALARS and len(values[tag]) > 1):
                 raise GiveUp(f"TIFF whose tag {tag} has type {entry.type} and {entry.size} bytes")
 
@@ -85,6 +72,13 @@ def tiff(head: bytes, size: int | None, want_exif: bool) -> Steps:
     if orientation is not None and 5 <= orientation <= 8:
         # Pillow turns TIFFs, and no other format, while it decodes them, and gives the size that results.
         width, height = height, width
+    exif = None
+    if want_exif:
+        exif = exif_block.write(order, (yield from _exif(file, found)))
+        if orientation is None and _XMP in found:
+            if found[_XMP].size > _MAX_XMP:
+                raise GiveUp(f"TIFF with XMP of {found[_XMP].size} bytes")
+            orientation = exif_block.xmp_orientation((yield from file.value(found[_XMP])))
     return MediaInfo(
         media_type="image",
         mime_type="image/tiff",
@@ -93,8 +87,73 @@ def tiff(head: bytes, size: int | None, want_exif: bool) -> Steps:
         height=height,
         orientation=orientation if orientation is not None and 1 <= orientation <= 8 else None,
         mode=mode,
-        exif_read=False,
+        exif=exif,
+        exif_read=want_exif,
     )
+
+
+class _File:
+    """The parts of a file that are at hand."""
+
+    def __init__(self, head: bytes, size: int | None, order: str, big: bool) -> None:
+        self.order, self.big, self._size = order, big, size
+        self._parts = [(0, head)]
+
+    def read(self, start: int, stop: int) -> Generator[Span, bytes, bytes]:
+        """Bytes `start` to `stop`, fewer where the file ends."""
+        for base, part in reversed(self._parts):
+            if base <= start and stop <= base + len(part):
+                return part[start - base : stop - base]
+        data = yield Span(start, stop)
+        self._parts.append((start, data))
+        return data
+
+    def value(self, entry: Entry) -> Generator[Span, bytes, bytes]:
+        if entry.offset is None:
+            return entry.field
+        return (yield from self.read(entry.offset, entry.offset + entry.size))
+
+    def directory(self, start: int) -> Generator[Span, bytes, dict[int, Entry] | None]:
+        """The entries of a directory, None when it is outside the file; the first of a tag counts."""
+        room, per_entry = (8, 20) if self.big else (2, 12)
+        if start < 8 or start >= 1 << 63 or (self._size is not None and start + room > self._size):
+            return None
+        window = yield from self.read(
+            start, start + room if start + room <= len(self._parts[0][1]) else start + _PEEK
+        )
+        if len(window) < room:
+            return None
+        (count,) = struct.unpack_from(self.order + ("Q" if self.big else "H"), window)
+        if count > _MAX_ENTRIES:
+            raise GiveUp(f"TIFF with {count} entries in a directory")
+        stop = room + count * per_entry
+        if len(window) < stop:
+            window += yield from self.read(start + len(window), start + stop)
+        found: dict[int, Entry] = {}
+        for entry in exif_block.entries(window[room:stop], self.order, limit=self._size, big=self.big):
+            found.setdefault(entry.tag, entry)
+        return found
+
+
+def _exif(file: _File, found: dict[int, Entry], level: int = 0) -> Generator[Span, bytes, Directory]:
+    """What getexif() tells of a TIFF, but for what describes or holds pixels, and what is large."""
+    told: Directory = {}
+    total = 0
+    for tag, entry in found.items():
+        if tag in _BULK or entry.size > _MAX_VALUE or (tag in _POINTERS and tag not in _LEVELS[level]):
+            continue
+        total += entry.size
+        if total > _MAX_EXIF or len(told) > _MAX_TOLD:
+            raise GiveUp(f"TIFF with more than {len(told)} tags, or {total} bytes of them")
+        value = yield from file.value(entry)
+        if tag in _POINTERS:
+            starts = exif_block.integers(entry, file.order, value)
+            inner = (yield from file.directory(starts[0])) if starts else None
+            if inner is not None:
+                told[tag] = yield from _exif(file, inner, level + 1)
+        elif len(value) == entry.size:
+            told[tag] = (entry.type, value)
+    return told
 
 
 def _mode(order: str, found: dict[int, Entry], values: dict[int, tuple[int, ...]]) -> str:
@@ -118,10 +177,7 @@ def _mode(order: str, found: dict[int, Entry], values: dict[int, tuple[int, ...]
     if samples > _MAX_LIST:
         raise GiveUp(f"TIFF with {samples} samples per pixel")
     bits = bits * samples if len(bits) == 1 else bits[:samples]
-    fill = scalar(_FILL_ORDER, 1)
-    if fill == 2 and compression != "raw":
-        fill = 1  # libtiff reverses the bits itself
-    key = (order.encode(), photometric, formats, fill, bits, extra)
+    key = (order.encode(), photometric, formats, scalar(_FILL_ORDER, 1), bits, extra)
     raw = compression == "raw"
     if (
         compression is None

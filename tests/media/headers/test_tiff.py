@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL.TiffImagePlugin import OPEN_INFO
 
 from mediasql.errors import DecodeError
 from mediasql.media.headers import GiveUp
-from mediasql.media.headers.tiff import tiff
+from mediasql.media.headers.tiff import _BULK, tiff
 from tests.media.headers.drive import drive
 from tests.media.headers.oracle import HARMFUL, agrees, corpus_cases, harm, made_cases, pillow, survives
 from tests.media.headers.pictures import picture, xmp
@@ -78,7 +79,7 @@ def frames() -> bytes:
 def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
     data = load()
     if pillow(data):
-        agrees(tiff, data, exif_given_up=True)
+        agrees(tiff, data)
     else:
         with pytest.raises((DecodeError, GiveUp)):
             drive(tiff, data)
@@ -114,7 +115,7 @@ def test_agrees_with_pillow_on_any_pixels(
     # Pillow does not find the directory of a big-endian BigTIFF.
     data = made(tags, ">" if order == b"MM" else "<", big and order == b"II", at)
     if pillow(data):
-        agrees(tiff, data, exif_given_up=True)
+        agrees(tiff, data)
     else:
         with pytest.raises(GiveUp):
             drive(tiff, data)
@@ -137,6 +138,52 @@ def test_reads_a_directory_at_the_end_in_one_request() -> None:
     driven = drive(tiff, data, first=64)
     assert [span.start for span in driven.spans] == [5_000_000]
     assert driven.spans[0].stop - driven.spans[0].start <= 512
+
+
+def camera() -> bytes:
+    """A file with all directories that EXIF has."""
+    tags = Image.Exif()
+    tags[0x010F], tags[0x0112], tags[0x0132] = "Maker of cameras", 6, "2024:01:02 03:04:05"
+    inner = tags.get_ifd(0x8769)
+    inner[0x829A], inner[0x927C], inner[0xA005] = 0.01, b"note" * 20, {1: "R98"}
+    tags.get_ifd(0x8825)[0x001D] = "2024:01:02"
+    return picture("TIFF", exif=tags)
+
+
+@pytest.mark.parametrize(
+    "load", made_cases(camera=camera, big=lambda: picture("TIFF", big_tiff=True)) + corpus_cases("tiff")
+)
+def test_exif_is_that_of_pillow(load: Callable[[], bytes]) -> None:
+    data = load()
+    if not pillow(data):
+        return
+    block = drive(tiff, data, want_exif=True).info.exif
+    assert block
+    told = Image.Exif()
+    told.load(block)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data)) as image:
+            known = image.getexif()
+            pointers = {0x8769, 0x8825}
+            assert set(told) - pointers == {
+                tag for tag, value in known.items() if tag not in _BULK | pointers and not _large(value)
+            }
+            assert {tag: repr(told[tag]) for tag in set(told) - pointers} == {
+                tag: repr(known[tag]) for tag in set(told) - pointers
+            }
+            for pointer in pointers & set(told):
+                assert repr(told.get_ifd(pointer)) == repr(known.get_ifd(pointer))
+
+
+def _large(value: object) -> bool:
+    return isinstance(value, (bytes, str, tuple)) and len(value) > 65536
+
+
+def test_directories_that_point_to_one_another_end() -> None:
+    tags = rgb() | {34665: ("L", (1000,)), 40965: ("L", (1000,)), 34853: ("L", (1000,))}
+    driven = drive(tiff, made(tags), want_exif=True)
+    assert len(driven.info.exif or b"") < 2000
 
 
 def test_strips_are_not_checked() -> None:
