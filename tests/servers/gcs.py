@@ -1,8 +1,8 @@
 """Google Cloud Storage: JSON and XML APIs over objects in memory, with credentials that are checked.
 
-A request needs a bearer token from this server's `/token` (so a service account or an authorized user whose
-`token_uri` points here works) or a V4 signed URL. Buckets named `public-…` may be read by anyone. The IAM
-method signBlob signs with the service account's key. Resumable uploads are not there.
+A request needs a bearer token from this server's `/token` (so a service account or a user's credentials with
+their `token_uri` pointing here work) or a V4 signed URL. Buckets named `public-…` may be read by anyone. The
+IAM method signBlob signs with the service account's key. V2 signatures and resumable uploads are not there.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from google.auth import jwt
+from google.oauth2.credentials import Credentials as UserCredentials
 
 from tests.servers import gcsv4
 from tests.servers.gcs_objects import Blob, Bucket
@@ -39,19 +40,22 @@ TOKEN, EXPIRED_TOKEN, REFRESH_TOKEN = "gcs-test-token", "gcs-expired-token", "gc
 
 @dataclass(frozen=True)
 class GcsServer(Server):
-    """`service_account` and `authorized_user` are the contents of credential files."""
+    """`service_account` is the content of a credential file."""
 
     service_account: dict[str, str]
 
-    @property
-    def authorized_user(self) -> dict[str, str]:
-        return {
-            "type": "authorized_user",
-            "client_id": "tester",
-            "client_secret": "secret",
-            "refresh_token": REFRESH_TOKEN,
-            "token_uri": f"{self.url}/token",
-        }
+    def user(self) -> UserCredentials:
+        """A user's credentials: they read, but have no key to sign with.
+
+        There is no file for them, since google-auth ignores the token_uri of an authorized user's.
+        """
+        return UserCredentials(
+            None,
+            refresh_token=REFRESH_TOKEN,
+            client_id="tester",
+            client_secret="secret",
+            token_uri=f"{self.url}/token",
+        )
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +54,28 @@ class Server:
     def control(
         self, method: str, target: str, data: bytes | None = None, headers: dict[str, str] | None = None
     ) -> bytes:
-        # urllib would label a body as a form, which would then be stored as its content type.
-        headers = {"Content-Type": "", **(headers or {})}
-        request = urllib.request.Request(self.url + target, data, headers, method=method)
-        with open_directly(request) as answer:
-            return bytes(answer.read())
+        reply = fetch(self.url + target, method, headers, data)
+        if reply.status >= 400:
+            raise RuntimeError(f"{method} {target}: {reply.status} {reply.body.decode(errors='replace')}")
+        return reply.body
 
 
-def open_directly(request: urllib.request.Request | str, timeout: float = 60) -> Any:
-    """Open without the proxies that the environment may name: the servers are on this machine."""
-    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout)
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+def fetch(
+    url: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None
+) -> Reply:
+    """One request, sent as it is: no proxies, no redirects, no tidying of the path."""
+    _, _, host, *path = url.split("/", 3)
+    connection = http.client.HTTPConnection(host, timeout=60)
+    try:
+        connection.request(method, "/" + "".join(path), body, headers or {})
+        response = connection.getresponse()
+        return Reply(response.status, response.headers, response.read())
+    finally:
+        connection.close()

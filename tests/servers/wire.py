@@ -92,7 +92,8 @@ class Service:
             writer.close()
 
     async def logged(self, call: Call) -> Answer:
-        arrived = time.time()
+        # A handler may change the headers that it works on.
+        arrived, asked = time.time(), call.headers.get("range")
         answer = await self.handler(call)
         empty = call.method == "HEAD" or answer.status in BODILESS
         self.log.append(
@@ -102,7 +103,7 @@ class Service:
                 "query": call.query,
                 "status": answer.status,
                 "bytes": 0 if empty else len(answer.body),
-                "range": call.headers.get("range"),
+                "range": asked,
                 "at": arrived,
             }
         )
