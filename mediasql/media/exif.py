@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+import sys
+from collections.abc import Container, Iterator
+from typing import Literal, NamedTuple, TypeAlias
 
 ORIENTATION = 0x0112
 
@@ -34,31 +35,43 @@ class Entry(NamedTuple):
     offset: int | None
 
 
-def entries(directory: bytes, order: str, *, limit: int | None = None, big: bool = False) -> Iterator[Entry]:
+def entries(
+    directory: bytes,
+    order: str,
+    *,
+    limit: int | None = None,
+    big: bool = False,
+    only: Container[int] | None = None,
+) -> Iterator[Entry]:
     """The entries of the directory whose first entry starts `directory`; values must end before `limit`.
 
-    `order` is '<' or '>'; `big` is for BigTIFF. A trailing incomplete entry is ignored.
+    `order` is '<' or '>'; `big` is for BigTIFF; `only` names the tags that are wanted. A trailing incomplete
+    entry is ignored.
     """
-    layout = (_BIG_ENTRIES if big else _ENTRIES)[order]
-    room = 8 if big else 4
+    layout, room = (_BIG_ENTRIES[order], 8) if big else (_ENTRIES[order], 4)
+    byteorder: Literal["little", "big"] = "little" if order == "<" else "big"
+    end = sys.maxsize if limit is None else limit
     total = 0
-    directory = directory[: len(directory) - len(directory) % layout.size]
-    for tag, type_, count, field in layout.iter_unpack(directory):
-        unit = _SIZES.get(type_)
-        if unit is None or not count:
+    for tag, type_, count, field in layout.iter_unpack(
+        directory[: len(directory) - len(directory) % layout.size]
+    ):
+        size = count * _SIZES.get(type_, 0)
+        if not size:
             continue
-        size = count * unit
         if size <= room:
-            yield Entry(tag, type_, size, field[:size], None)
+            if only is None or tag in only:
+                yield Entry(tag, type_, size, field[:size], None)
             continue
-        (offset,) = struct.unpack(order + ("Q" if big else "L"), field)
-        if limit is not None:
-            total += size
-            if total > limit:
-                continue
-            if offset + size > limit:
-                return
-        yield Entry(tag, type_, size, field, offset)
+        offset = int.from_bytes(field, byteorder)
+        if offset >= 1 << 63:
+            continue
+        total += size
+        if total > end:
+            continue
+        if offset + size > end:
+            return
+        if only is None or tag in only:
+            yield Entry(tag, type_, size, field, offset)
 
 
 def byte_order(block: bytes) -> str | None:
@@ -85,11 +98,10 @@ def find(block: bytes, *tags: int, total: int | None = None) -> dict[int, Entry]
     (count,) = struct.unpack_from(order + "H", block, start)
     found: dict[int, Entry] = {}
     directory = block[start + 2 : start + 2 + 12 * count]
-    for entry in entries(directory, order, limit=len(block) if total is None else total):
-        if entry.tag in tags and entry.tag not in found:
-            found[entry.tag] = entry
-            if len(found) == len(tags):
-                break
+    for entry in entries(directory, order, limit=len(block) if total is None else total, only=tags):
+        found.setdefault(entry.tag, entry)
+        if len(found) == len(tags):
+            break
     return found
 
 

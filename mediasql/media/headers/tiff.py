@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from collections.abc import Container, Generator
 
 from ...errors import DecodeError
 from .. import exif as exif_block
@@ -17,6 +17,7 @@ _EXTRA, _FORMAT, _XMP, _ORIENTATION, _MEDIA_PHOTO = 338, 339, 700, 274, 0xBC01
 # Scalars with their defaults, and the lists that tell the mode.
 _SCALARS = (_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR, _ORIENTATION)
 _LISTS = (_BITS, _EXTRA, _FORMAT)
+_NEEDED = frozenset({*_SCALARS, *_LISTS, _STRIPS, _TILES, _COLOR_MAP, _MEDIA_PHOTO})
 
 # A directory of forty entries, or one of twenty and the short values that libtiff and Pillow write behind it.
 _PEEK = 512
@@ -48,7 +49,7 @@ def tiff(head: bytes, size: int | None, want_exif: bool) -> Steps:
         raise DecodeError(f"TIFF ends at byte {len(head)}, inside its header")
     (start,) = struct.unpack_from(order + ("Q" if big else "L"), head, 8 if big else 4)
     file = _File(head, size, order, big)
-    found = yield from file.directory(start)
+    found = yield from file.directory(start, None if want_exif else _NEEDED)
     if found is None:
         raise DecodeError(f"TIFF has its directory at byte {start}, outside the file")
 
@@ -113,7 +114,9 @@ class _File:
             return entry.field
         return (yield from self.read(entry.offset, entry.offset + entry.size))
 
-    def directory(self, start: int) -> Generator[Span, bytes, dict[int, Entry] | None]:
+    def directory(
+        self, start: int, only: Container[int] | None = None
+    ) -> Generator[Span, bytes, dict[int, Entry] | None]:
         """The entries of a directory, None when it is outside the file; the first of a tag counts."""
         room, per_entry = (8, 20) if self.big else (2, 12)
         if start < 8 or start >= 1 << 63 or (self._size is not None and start + room > self._size):
@@ -130,7 +133,9 @@ class _File:
         if len(window) < stop:
             window += yield from self.read(start + len(window), start + stop)
         found: dict[int, Entry] = {}
-        for entry in exif_block.entries(window[room:stop], self.order, limit=self._size, big=self.big):
+        for entry in exif_block.entries(
+            window[room:stop], self.order, limit=self._size, big=self.big, only=only
+        ):
             found.setdefault(entry.tag, entry)
         return found
 

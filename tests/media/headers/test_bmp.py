@@ -11,7 +11,16 @@ from mediasql.errors import DecodeError
 from mediasql.media.headers import GiveUp
 from mediasql.media.headers.bmp import bmp
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, agrees, corpus_cases, harm, made_cases, pillow, survives
+from tests.media.headers.oracle import (
+    HARMFUL,
+    agrees,
+    corpus_cases,
+    harm,
+    made_cases,
+    patient,
+    pillow,
+    survives,
+)
 from tests.media.headers.pictures import picture
 
 
@@ -72,6 +81,7 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
             drive(bmp, data)
 
 
+@patient
 @given(
     dib=st.sampled_from([12, 40, 52, 56, 64, 108, 124]),
     bits=st.sampled_from([1, 4, 8, 16, 24, 32]),
@@ -123,6 +133,7 @@ def test_asks_for_the_palette_only_while_it_is_grey() -> None:
     assert len(drive(bmp, made(bits=8, rest=greys(256)), first=64).spans) == 1
 
 
+@patient
 @given(data=harm([made(), made(bits=8, rest=greys(256)), made(56, 32, compression=3, rest=RGBA)]), **HARMFUL)
 def test_survives_harm(data: bytes, first: int, want_exif: bool, size_known: bool) -> None:
     if len(data) > 18 and data[14] in (12, 40, 52, 56, 64, 108, 124):

@@ -13,7 +13,16 @@ from mediasql.errors import DecodeError
 from mediasql.media.headers import GiveUp
 from mediasql.media.headers.gif import gif
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, agrees, corpus_cases, harm, made_cases, pillow, survives
+from tests.media.headers.oracle import (
+    HARMFUL,
+    agrees,
+    corpus_cases,
+    harm,
+    made_cases,
+    patient,
+    pillow,
+    survives,
+)
 from tests.media.headers.pictures import picture
 
 GREYS = bytes(shade for shade in range(4) for _ in "RGB")
@@ -69,6 +78,7 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
             drive(gif, data)
 
 
+@patient
 @given(
     screen=st.tuples(st.integers(0, 9), st.integers(0, 9)),
     box=st.tuples(*[st.integers(1, 9)] * 4),
@@ -86,6 +96,7 @@ def test_agrees_with_pillow_on_any_header(
     agrees(gif, made(screen, box, palette, own_palette, b"".join(extension(0xFE, text) for text in comments)))
 
 
+@patient
 @given(data=harm([animation(), picture("GIF", "P"), made(own_palette=COLORS)]), **HARMFUL)
 def test_survives_harm(data: bytes, first: int, want_exif: bool, size_known: bool) -> None:
     survives(gif, data, first, want_exif, size_known)

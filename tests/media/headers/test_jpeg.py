@@ -12,7 +12,16 @@ from mediasql.errors import DecodeError
 from mediasql.media.headers import GiveUp
 from mediasql.media.headers.jpeg import jpeg
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, agrees, corpus_cases, harm, made_cases, pillow, survives
+from tests.media.headers.oracle import (
+    HARMFUL,
+    agrees,
+    corpus_cases,
+    harm,
+    made_cases,
+    patient,
+    pillow,
+    survives,
+)
 from tests.media.headers.pictures import exif, picture, segment, xmp
 
 PLAIN = picture("JPEG")
@@ -61,6 +70,7 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
     agrees(jpeg, load())
 
 
+@patient
 @given(
     mode=st.sampled_from(["L", "RGB", "CMYK"]),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -88,6 +98,7 @@ def test_agrees_with_pillow_on_any_header(
     agrees(jpeg, with_segments(data, *(segment(marker, body) for marker, body in others)))
 
 
+@patient
 @given(data=harm([PLAIN, picture("JPEG", exif=exif(6), xmp=xmp(6)), pictures(), gain_map()]), **HARMFUL)
 def test_survives_harm(data: bytes, first: int, want_exif: bool, size_known: bool) -> None:
     survives(jpeg, data, first, want_exif, size_known)

@@ -16,7 +16,16 @@ from mediasql.errors import DecodeError
 from mediasql.media.headers import GiveUp
 from mediasql.media.headers.tiff import _BULK, tiff
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, agrees, corpus_cases, harm, made_cases, pillow, survives
+from tests.media.headers.oracle import (
+    HARMFUL,
+    agrees,
+    corpus_cases,
+    harm,
+    made_cases,
+    patient,
+    pillow,
+    survives,
+)
 from tests.media.headers.pictures import picture, xmp
 
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"]
@@ -85,6 +94,7 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
             drive(tiff, data)
 
 
+@patient
 @given(
     key=st.sampled_from(sorted(OPEN_INFO)),
     size=st.tuples(st.integers(1, 70_000), st.integers(1, 70_000)),
@@ -216,6 +226,7 @@ def test_unknown_pixels_are_left_to_pillow(tags: dict[int, Any]) -> None:
         drive(tiff, made(tags))
 
 
+@patient
 @given(
     data=harm([picture("TIFF"), picture("TIFF", "P", compression="tiff_lzw"), made(rgb(), big=True, at=70)]),
     **HARMFUL,
