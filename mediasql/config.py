@@ -17,7 +17,8 @@ StorageOptions = Mapping[str, Mapping[str, Any]]
 
 
 def _option(default: Any, parse: Callable[[Any], Any], doc: str) -> Any:
-    return field(default=default, metadata={"parse": parse, "doc": doc})
+    metadata = {"parse": parse, "doc": doc}
+    return field(default_factory=default, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
 
 
 def _positive(value: Any) -> float:
@@ -84,7 +85,7 @@ class Config:
         None, _flag, "progress bars on standard error: 'on', 'off', or 'auto' (on a terminal only)"
     )
     storage_options: StorageOptions = _option(
-        {}, _storage_options, "fsspec options by scheme or URL prefix; the longest prefix wins"
+        dict, _storage_options, "fsspec options by scheme or URL prefix; the longest prefix wins"
     )
 
     @classmethod

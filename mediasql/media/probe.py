@@ -6,9 +6,11 @@ Asks for as little as the question needs: one bounded read of the head, then the
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import IO, cast
 
 from ..errors import DecodeError, MediaError, TransientError
 from ..storage.providers.base import Chunk, ObjectInfo
@@ -80,6 +82,34 @@ async def probe(read: Read, *, extension: str = "", want: Want = Want.HEADER) ->
     raise TransientError(f"the object changed {RESTARTS} times while its header was read")
 
 
+def probe_bytes(data: bytes, want: Want = Want.HEADER) -> Answer:
+    """The same for media that is in memory."""
+    known = ObjectInfo(size=len(data))
+    if want == Want.OBJECT:
+        return Answer(known)
+    try:
+        return Answer(known, _understand_bytes(data, want))
+    except DecodeError as error:
+        return Answer(known, error=error)
+
+
+def _understand_bytes(data: bytes, want: Want) -> MediaInfo:
+    if not data:
+        raise DecodeError("the file is empty")
+    if found := recognise(data[:FIRST_READ_ELSE]):
+        steps = found.parse(data, len(data), want == Want.EXIF)
+        try:
+            span = next(steps)
+            while True:
+                span = steps.send(data[span.start : span.stop])
+        except StopIteration as done:
+            info: MediaInfo = done.value
+            return info
+        except GiveUp:
+            pass
+    return _decode(io.BytesIO(data))
+
+
 class _Probe:
     def __init__(self, read: Read, want: Want) -> None:
         self._read = read
@@ -122,7 +152,7 @@ class _Probe:
         def fetch(start: int, stop: int) -> bytes:
             return asyncio.run_coroutine_threadsafe(self._load(start, stop), loop).result()
 
-        return await asyncio.to_thread(_decode, SparseFile(fetch, size, self._known))
+        return await asyncio.to_thread(_decode, cast(IO[bytes], SparseFile(fetch, size, self._known)))
 
     async def _get(self, span: Span) -> bytes:
         start, stop = span
@@ -170,7 +200,7 @@ def _differ(first: ObjectInfo, second: ObjectInfo) -> bool:
     return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
-def _decode(file: SparseFile) -> MediaInfo:
+def _decode(file: IO[bytes]) -> MediaInfo:
     """What Pillow, or else PyAV, makes of a file. They get a file object and never a name or URL."""
     for reader in (read_image, read_container):
         file.seek(0)

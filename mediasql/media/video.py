@@ -83,7 +83,7 @@ def _stream_info(stream: Any) -> StreamInfo:
     return StreamInfo(
         index=stream.index,
         type=stream.type,
-        codec=codec.name if codec else None,
+        codec=codec.codec.canonical_name if codec else None,
         duration=float(duration) if duration is not None else None,
         bit_rate=(codec.bit_rate or None) if codec and (is_video or is_audio) else None,
         width=codec.width if is_video else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cached_property
@@ -12,7 +13,7 @@ from .. import discovery, errors
 from ..config import Config
 from . import loop
 from .location import Location
-from .pattern import compile_pattern, is_glob
+from .pattern import Pattern, compile_pattern, is_glob
 from .providers.base import Chunk, Entry, ObjectInfo, Provider, Signer
 
 if TYPE_CHECKING:
@@ -89,16 +90,11 @@ class Store:
         listed at a time, when it is asked for. A URL without wildcard that does not end in '/' is one object, which
         is not asked for: its ObjectInfo is empty.
         """
-        location = Location.parse(pattern)
-        provider = self.provider(location)
-        path = provider.glob_path(location)
-        if not is_glob(path) and not self._is_directory(location, path):
-            root = path[: path.rfind("/") + 1]
-            yield root, [Entry(location.url, path, ObjectInfo())]
+        location, provider, glob = self._pattern(pattern)
+        if glob is None:
+            path = provider.glob_path(location)
+            yield path[: path.rfind("/") + 1], [Entry(location.url, path, ObjectInfo())]
             return
-        if not is_glob(path) and path and not path.endswith("/"):
-            path += "/"
-        glob = compile_pattern(path)
         prefix = glob.prefix
         if narrowed:
             wanted = glob.root + narrowed
@@ -116,6 +112,25 @@ class Store:
         finally:
             loop.run(_close(pages))
 
+    def root_url(self, pattern: str) -> str:
+        """The URL that the names of `entries` are relative to."""
+        location, provider, glob = self._pattern(pattern)
+        path = provider.glob_path(location)
+        return provider.url_at(location, glob.root if glob else path[: path.rfind("/") + 1])
+
+    def _pattern(self, pattern: str) -> tuple[Location, Provider, Pattern | None]:
+        """A pattern's location, its provider, and what to list; None where it is the URL of one object."""
+        location = Location.parse(pattern)
+        provider = self.provider(location)
+        path = provider.glob_path(location)
+        if is_glob(path):
+            return location, provider, compile_pattern(path)
+        if path.endswith("/") or (location.container and not path):
+            return location, provider, compile_pattern(path)
+        if location.scheme == "file" and os.path.isdir(path):
+            return location, provider, compile_pattern(path + "/")
+        return location, provider, None
+
     async def _page(self, pages: AsyncIterator[list[Entry]]) -> list[Entry] | None:
         try:
             async with asyncio.timeout(self.config.timeout):
@@ -128,16 +143,6 @@ class Store:
             raise errors.Forbidden(f"listing is not allowed: {error}") from None
         except OSError as error:
             raise errors.TransientError(f"listing failed: {error}") from None
-
-    @staticmethod
-    def _is_directory(location: Location, path: str) -> bool:
-        if path.endswith("/") or (not path and location.container):
-            return True
-        if location.scheme == "file":
-            import os
-
-            return os.path.isdir(path)
-        return False
 
     def presign(self, location: Location, seconds: int) -> str:
         """The URL that gives anyone access to `location` for `seconds`.

@@ -1,0 +1,1 @@
+"""The built-in SQL functions, one module for each family."""

@@ -1,0 +1,104 @@
+"""The media behind an SQL value: a URL, or the bytes themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from ..errors import DecodeError, MediaError, Unsupported
+from ..media.info import MediaInfo
+from ..media.probe import Want
+from ..storage.location import Location
+from ..storage.providers.base import ObjectInfo, Provider
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Media:
+    """One URL (str) or BLOB (bytes) as functions see it. Its properties fetch when they are first read."""
+
+    __slots__ = ("_session", "value")
+
+    def __init__(self, session: Session, value: str | bytes) -> None:
+        self._session = session
+        self.value = value
+
+    @property
+    def url(self) -> str:
+        """The URL; for a BLOB, a text that tells BLOBs apart in `media_errors`."""
+        if isinstance(self.value, str):
+            return self.value
+        return f"BLOB of {len(self.value)} bytes, SHA-256 {hashlib.sha256(self.value).hexdigest()[:16]}"
+
+    @property
+    def location(self) -> Location:
+        """Where it is. Raises Unsupported for a BLOB, which is nowhere."""
+        if isinstance(self.value, bytes):
+            raise Unsupported("a BLOB has no URL")
+        return Location.parse(self.value)
+
+    @property
+    def provider(self) -> Provider:
+        return self._session.store.provider(self.location)
+
+    @property
+    def object(self) -> ObjectInfo:
+        """Size, validators and declared type, as the store tells them."""
+        if isinstance(self.value, bytes):
+            return self._session.blob_answer(self.value, Want.OBJECT).object
+        return self._session.answer(self.location, Want.OBJECT).object
+
+    @property
+    def info(self) -> MediaInfo:
+        """What its header tells. Raises DecodeError for what is not media."""
+        return self._info(Want.HEADER)
+
+    @property
+    def info_with_exif(self) -> MediaInfo:
+        """The same, with `exif` and `orientation` looked for wherever they may be."""
+        return self._info(Want.EXIF)
+
+    def _info(self, want: Want) -> MediaInfo:
+        if isinstance(self.value, bytes):
+            answer = self._session.blob_answer(self.value, want)
+        else:
+            answer = self._session.answer(self.location, want)
+        if answer.error is not None:
+            raise answer.error
+        if answer.info is None:
+            raise DecodeError("its header was not read")
+        return answer.info
+
+    @property
+    def content(self) -> bytes:
+        """All of its bytes."""
+        if isinstance(self.value, bytes):
+            return self.value
+        data, _ = self._session.wait(self._session.store.content(self.location))
+        return bytes(data)
+
+    def sha256(self) -> str:
+        """The SHA-256 of its bytes in hexadecimal; a large object is hashed part by part, not held."""
+        if isinstance(self.value, bytes):
+            return hashlib.sha256(self.value).hexdigest()
+
+        async def digest() -> str:
+            running = hashlib.sha256()
+            async for chunk in self._session.store.parts(self.location):
+                running.update(chunk.data)
+            return running.hexdigest()
+
+        return str(self._session.wait(digest()))
+
+    def presign(self, seconds: int) -> str:
+        """Its presigned URL; see `Store.presign`."""
+        return self._session.store.presign(self.location, seconds)
+
+    def error(self) -> str | None:
+        """Why it cannot be read as media; None when it can."""
+        try:
+            _ = self.info
+        except MediaError as error:
+            return str(error)
+        return None

@@ -1,0 +1,186 @@
+"""What one connection knows: its configuration, its stores, the answers it has, and what failed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+from ..config import Config
+from ..errors import Forbidden, MediaError, NotFound, TransientError, UnavailableError, Unsupported, UsageError
+from ..media.probe import Answer, Want, probe, probe_bytes
+from ..storage import loop
+from ..storage.location import Location
+from ..storage.store import Store
+
+MOST_ANSWERS = 100_000
+MOST_FAILURES = 100_000
+
+
+class Statement(Protocol):
+    """What the SQLite binding tells about the statement that calls us."""
+
+    @property
+    def serial(self) -> int:
+        """Another number for each statement that is started."""
+
+    @property
+    def writing(self) -> bool:
+        """Whether the statement under way changes the database."""
+
+    def needs(self, function: str) -> bool:
+        """Whether the statement under way uses what `function` returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One thing that failed, for `media_errors`. Times are ISO 8601 in UTC."""
+
+    url: str
+    function: str
+    error: str
+    kind: str
+    status: int | None
+    attempts: int
+    first_time: float
+    last_time: float
+
+
+_KINDS: list[tuple[type[MediaError], str]] = [
+    (NotFound, "not found"),
+    (Forbidden, "forbidden"),
+    (Unsupported, "unsupported"),
+    (TransientError, "transient"),
+    (UnavailableError, "damaged"),
+]
+
+
+class Failures:
+    """What failed, by URL and function; the oldest are forgotten beyond 100,000."""
+
+    def __init__(self) -> None:
+        self._all: OrderedDict[tuple[str, str], Failure] = OrderedDict()
+        self.in_statement: set[str] = set()
+        self._serial = -1
+
+    def start(self, serial: int) -> None:
+        """A failure of statement `serial` is about to be added; those of earlier ones no longer count as current."""
+        if serial != self._serial:
+            self._serial = serial
+            self.in_statement = set()
+
+    def add(self, url: str, function: str, error: MediaError) -> None:
+        now = time.time()
+        known = self._all.pop((url, function), None)
+        kind = next(name for cls, name in _KINDS if isinstance(error, cls))
+        failure = Failure(url, function, str(error), kind, error.status, 1, now, now)
+        if known is not None:
+            failure = replace(failure, attempts=known.attempts + 1, first_time=known.first_time)
+        self._all[url, function] = failure
+        self.in_statement.add(url)
+        if len(self._all) > MOST_FAILURES:
+            self._all.popitem(last=False)
+
+    def mended(self, url: str, function: str) -> None:
+        """The call succeeded, so that it is no longer among the failures."""
+        self._all.pop((url, function), None)
+
+    def __iter__(self) -> Any:
+        return iter(list(self._all.values()))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+class Session:
+    """Everything behind the SQL functions and tables of one connection.
+
+    `interrupted` tells whether the connection's query was interrupted; waits look at it.
+    """
+
+    def __init__(self, config: Config, statement: Statement, interrupted: Callable[[], bool]) -> None:
+        self.config = config
+        self.statement = statement
+        self.failures = Failures()
+        self._interrupted = interrupted
+        self.store = Store(config, self._check)
+        self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
+        self._failed: dict[Any, MediaError] = {}
+        self._failed_in = -1
+        self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.EXIF, Answer(object=None))  # type: ignore[arg-type]
+
+    def _check(self) -> None:
+        if self._interrupted():
+            raise KeyboardInterrupt("the query was interrupted")
+
+    def wait(self, coroutine: Any) -> Any:
+        """The result of a coroutine on the fetching loop; an interrupted query gives up at once."""
+        return loop.run(coroutine, self._check)
+
+    def answer(self, location: Location, want: Want) -> Answer:
+        """What is known of an object, asked for when it is not. Raises MediaError when it cannot be read.
+
+        Answers are used again for `max_age`, those of local files until their size or time changes; a failure of the
+        same statement is not asked for again.
+        """
+        key = self._key(location)
+        now = time.monotonic()
+        known = self._answers.get(key)
+        if known is not None and known[1].satisfies(want) and self._fresh(now - known[0]):
+            self._answers.move_to_end(key)
+            return known[1]
+        if self._failed_in != self.statement.serial:
+            self._failed.clear()
+            self._failed_in = self.statement.serial
+        if (failed := self._failed.get(key)) is not None:
+            raise failed
+        read = partial(self.store.read, location, deadline=now + self.config.timeout)
+        try:
+            answer: Answer = self.wait(probe(read, extension=location.extension, want=want))
+        except (UnavailableError, TransientError) as error:
+            self._failed[key] = error
+            raise
+        self._answers[key] = (now, answer)
+        if len(self._answers) > MOST_ANSWERS:
+            self._answers.popitem(last=False)
+        return answer
+
+    def _fresh(self, age: float) -> bool:
+        return self.config.max_age is None or age <= self.config.max_age
+
+    def _key(self, location: Location) -> Any:
+        if location.scheme != "file":
+            return location.url
+        try:
+            from ..storage.providers.local import local_path
+
+            status = os.stat(local_path(location))
+        except (OSError, ValueError):
+            return location.url
+        return location.url, status.st_mtime_ns, status.st_size, status.st_ino
+
+    def blob_answer(self, data: bytes, want: Want) -> Answer:
+        """What is known of media that is given as bytes."""
+        blob, known, answer = self._last_blob
+        if known < want or blob != data or answer.object is None:
+            answer = probe_bytes(data, want)
+            self._last_blob = (data, want, answer)
+        return answer
+
+    def failed(self, function: str, shown: str, url: str, error: MediaError) -> None:
+        """Decide on a failure: return for NULL, or raise. What is not a wrong call is recorded."""
+        explained = type(error)(f"{function}({shown}): {error}", status=error.status)
+        if isinstance(error, UsageError):
+            raise explained from error
+        self.failures.start(self.statement.serial)
+        self.failures.add(url, function, error)
+        if self.config.on_error == "raise" or (isinstance(error, TransientError) and self.statement.writing):
+            raise explained from error
+
+    def close(self) -> None:
+        """Close network connections. The session opens them again when it is used."""
+        self.store.close()

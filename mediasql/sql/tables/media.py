@@ -1,0 +1,139 @@
+"""media(pattern): what is in a bucket, a directory or under a URL, with everything a header tells."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ...storage.providers.base import ObjectInfo
+from ..functions import image, properties, timed
+from ..media import Media
+from ..registry import Column, Condition, Session, table
+
+_PAGE = 1000  # what S3, GCS and Azure return at most, or by default, per list request
+
+
+@dataclass(slots=True)
+class Listed:
+    """One object of a listing; `media` opens it."""
+
+    url: str
+    name: str
+    listed: ObjectInfo
+    media: Media
+
+    def known(self, attribute: str) -> Any:
+        """What the listing tells, or else the object itself: a single URL was not listed."""
+        value = getattr(self.listed, attribute)
+        return value if value is not None or self.listed.size is not None else getattr(self.media.object, attribute)
+
+    @property
+    def mime_type(self) -> str | None:
+        return self.listed.mime_type or mimetypes.guess_type(self.name)[0]
+
+
+def _lazy(function: Callable[[Media], Any], type: str) -> Column:
+    doc = (function.__doc__ or "").partition("\n")[0]
+    return Column(function.__name__, type, doc, lambda row: function(row.media), opens=True)
+
+
+_ERROR = "Why the object cannot be read as media; NULL when it can."
+
+
+@table(
+    Column("url", "TEXT", "The URL of the object.", lambda row: row.url, pushed=True),
+    Column("name", "TEXT", "The path below the directory that the pattern starts in.", lambda row: row.name, pushed=True),
+    Column("size", "INTEGER", "The size in bytes.", lambda row: row.known("size"), opens=True),
+    Column("last_modified", "TEXT", "ISO 8601 in UTC.", lambda row: row.known("last_modified"), opens=True),
+    Column("etag", "TEXT", "The entity tag, without quotes.", lambda row: row.known("etag"), opens=True),
+    Column("mime_type", "TEXT", "As the store lists it, or by the extension of the name.", lambda row: row.mime_type),
+    _lazy(properties.media_type, "TEXT"),
+    _lazy(image.width, "INTEGER"),
+    _lazy(image.height, "INTEGER"),
+    _lazy(image.orientation, "INTEGER"),
+    _lazy(image.image_format, "TEXT"),
+    _lazy(image.image_mode, "TEXT"),
+    _lazy(timed.duration, "REAL"),
+    _lazy(timed.frame_rate, "REAL"),
+    _lazy(timed.frame_count, "INTEGER"),
+    _lazy(timed.video_codec, "TEXT"),
+    _lazy(timed.audio_codec, "TEXT"),
+    _lazy(timed.bit_rate, "INTEGER"),
+    _lazy(timed.sample_rate, "INTEGER"),
+    _lazy(timed.channels, "INTEGER"),
+    Column("error", "TEXT", _ERROR, lambda row: row.media.error()),
+)
+def media(session: Session, pattern: str, conditions: list[Condition], limit: int) -> Iterator[Listed]:
+    """The objects that match a glob, lie under a prefix, or the one that a URL names.
+
+    `*`, `?`, `[...]` and `{a,b}` match within a directory, `**` across directories; a pattern that ends in '/' stands
+    for everything below it. Objects are listed page by page while rows are read, and opened only for the columns after
+    `mime_type`.
+
+    sql> SELECT name, width, height FROM media('*.jpg')
+    photo.jpg|640|480
+    sql> SELECT name, duration FROM media('*.{mp4,flac}') WHERE duration > 2.5
+    song.flac|3.0
+    """
+    narrowed = _narrowed(conditions, pattern, session)
+    if narrowed is None:
+        return
+    page_size = min(limit, _PAGE) if limit else _PAGE
+    for root, entries in session.store.entries(pattern, narrowed=narrowed, page_size=page_size):
+        for entry in entries:
+            yield Listed(entry.url, entry.path[len(root) :], entry.info, Media(session, entry.url))
+
+
+def _narrowed(conditions: list[Condition], pattern: str, session: Session) -> str | None:
+    """The longest text that all names must start with, to list no more than that; None when no name can match."""
+    root = session.store.root_url(pattern)
+    found = ""
+    for condition in conditions:
+        if condition.value is None:
+            return None
+        prefix: str | None = _PREFIXES[condition.operator](condition.value)
+        if condition.column == "url" and prefix is not None:
+            prefix = _below(root, prefix, condition.operator)
+        if prefix is not None and condition.operator == "LIKE":
+            prefix = re.split("[A-Za-z]", prefix, maxsplit=1)[0]  # LIKE ignores their case, stores do not
+        if prefix is None or not (prefix.startswith(found) or found.startswith(prefix)):
+            return None
+        found = max(found, prefix, key=len)
+    return found
+
+
+def _below(root: str, prefix: str, operator: str) -> str | None:
+    """The part of a URL's prefix that is behind `root`; '' when it ends before, None when it leads elsewhere."""
+    same = prefix[: len(root)], root[: len(prefix)]
+    if operator == "LIKE":
+        same = same[0].lower(), same[1].lower()
+    return prefix[len(root) :] if same[0] == same[1] else None
+
+
+def _common(values: Any) -> str:
+    texts = [str(value) for value in values if value is not None]
+    if not texts:
+        return ""
+    first, last = min(texts), max(texts)
+    same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return first[:same]
+
+
+def _literal_of_like(value: Any) -> str:
+    return re.split(r"[%_]", str(value), maxsplit=1)[0]
+
+
+def _literal_of_glob(value: Any) -> str:
+    return re.split(r"[*?\[]", str(value), maxsplit=1)[0]
+
+
+_PREFIXES: dict[str, Callable[[Any], str]] = {
+    "=": str,
+    "IN": _common,
+    "GLOB": _literal_of_glob,
+    "LIKE": _literal_of_like,
+}
+
