@@ -7,12 +7,14 @@ folder per bucket, `local/` is for files on disk.
 from __future__ import annotations
 
 import array
+import cmath
 import math
 import random
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +105,8 @@ def scene(width: int, height: int, seed: int, moment: float = 0.3) -> Image.Imag
     """Sky, sun and hills; the sun goes from left to right as `moment` goes from 0 to 1."""
     chance = random.Random(seed)
     hue = chance.randrange(360)
-    sky = ImageOps.colorize(
-        Image.linear_gradient("L").resize((width, height)),
-        f"hsl({hue}, 60%, 35%)",
-        f"hsl({(hue + 40) % 360}, 80%, 80%)",
-    )
-    draw = ImageDraw.Draw(sky)
+    picture = sky(width, height, hue).copy()
+    draw = ImageDraw.Draw(picture)
     radius = min(width, height) / 9
     x, y = width * moment, height * (0.5 - 0.3 * math.sin(math.pi * moment))
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill="hsl(48, 100%, 70%)")
@@ -121,7 +119,13 @@ def scene(width: int, height: int, seed: int, moment: float = 0.3) -> Image.Imag
         ]
         colour = f"hsl({(hue + 150) % 360}, 35%, {38 - 10 * layer}%)"
         draw.polygon([*ridge, (width, height), (0, height)], fill=colour)
-    return sky
+    return picture
+
+
+@cache
+def sky(width: int, height: int, hue: int) -> Image.Image:
+    dark, light = f"hsl({hue}, 60%, 35%)", f"hsl({(hue + 40) % 360}, 80%, 80%)"
+    return ImageOps.colorize(Image.linear_gradient("L").resize((width, height)), dark, light)
 
 
 def write_photo(path: Path, photo: Photo) -> None:
@@ -156,7 +160,9 @@ def write_video(path: Path, video: Video) -> None:
     options = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if video.moov_first else {})
     with av.open(str(path), "w", format="mp4", options=options) as container:
         # One thread: with more, x264's output depends on how many processors there are.
-        picture = container.add_stream("libx264", video.frame_rate, options={"threads": "1", "crf": "28"})
+        picture = container.add_stream(
+            "libx264", video.frame_rate, options={"preset": "veryfast", "crf": "28"}
+        )
         picture.width, picture.height, picture.pix_fmt = video.width, video.height, "yuv420p"
         picture.codec_context.thread_count = 1
         sound = container.add_stream("aac", RATE, layout="mono")
@@ -186,13 +192,14 @@ def write_audio(path: Path, audio: Audio) -> None:
 def tones(audio: Audio, size: int) -> Iterator[av.AudioFrame]:
     """The notes one after the other, each dying away, as frames of `size` samples."""
     total = audio.seconds * RATE
-    each = total / len(audio.notes)
+    each = total // len(audio.notes)
     samples = array.array("h")
-    for index in range(total):
-        into = index % each
-        level = 12000 * math.exp(-3 * into / each)
-        value = int(level * math.sin(2 * math.pi * audio.notes[int(index / each)] * into / RATE))
-        samples.extend([value] * audio.channels)
+    for note in audio.notes:
+        # A dying note is a number that turns and shrinks; faster than a sine and a power for each sample.
+        step, now = cmath.exp(complex(-3 / each, 2 * math.pi * note / RATE)), complex(12000)
+        for _ in range(each):
+            samples.extend([int(now.imag)] * audio.channels)
+            now *= step
     for start in range(0, total, size):
         count = min(size, total - start)
         frame = av.AudioFrame("s16", "stereo" if audio.channels == 2 else "mono", count)
