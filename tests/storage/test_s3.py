@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import json
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from mediasql.storage.providers.base import Request
 from mediasql.storage.providers.s3 import S3Provider
 from tests.servers.s3 import KEY, SECRET, SESSION_KEY, SESSION_SECRET, SESSION_TOKEN
 from tests.servers.server import Server
+from tests.storage.metadata import container_role
 from tests.storage.reading import ODD_KEYS, Reading, tampered
 
 DATA = bytes(range(256)) * 8
@@ -237,32 +234,6 @@ def test_an_expired_token_that_nothing_replaces_is_tried_once(server: Server) ->
         assert "old" not in str(caught.value)
 
 
-@contextmanager
-def role(answers: list[dict[str, str] | int]) -> Iterator[tuple[str, list[str]]]:
-    """A container's credentials endpoint; the last answer repeats."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            answer = answers[min(len(asked), len(answers)) - 1]
-            body = b"" if isinstance(answer, int) else json.dumps(answer).encode()
-            self.send_response(answer if isinstance(answer, int) else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None: ...
-
-    endpoint = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=endpoint.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{endpoint.server_port}/role", asked
-    finally:
-        endpoint.shutdown()
-        endpoint.server_close()
-
-
 def temporary(key: str, secret: str, token: str, seconds: int) -> dict[str, str]:
     expiry = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
     return {
@@ -277,7 +248,7 @@ def test_a_container_role_is_asked_again_before_its_credentials_expire(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = temporary(SESSION_KEY, SESSION_SECRET, SESSION_TOKEN, 3600)
-    with role([temporary("ASIAOLD", "old", "old", 300), good]) as (url, asked):
+    with container_role([temporary("ASIAOLD", "old", "old", 300), good]) as (url, asked):
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
         with Reading(S3Provider, endpoint_url=server.url) as s3:
             assert {answer.status for answer in s3.get_together(["s3://private/a/1.jpg"] * 10)} == {200}
@@ -293,7 +264,7 @@ def test_a_container_role_is_asked_again_before_its_credentials_expire(
 def test_a_role_that_gives_nothing_is_a_credentials_error(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with role([404]) as (url, _):
+    with container_role([404]) as (url, _):
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
         with (
             Reading(S3Provider, endpoint_url=server.url) as s3,

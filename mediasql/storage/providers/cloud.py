@@ -123,10 +123,15 @@ class CloudProvider(Provider):
             self._http = None
 
 
-def named(location: Location) -> None:
-    """Raise NotFound unless the location names a container and an object in it."""
-    if not location.container:
+def need_container(location: Location) -> None:
+    """Raise NotFound unless the location names a container. Dots would lead to another one in a path."""
+    if location.container in ("", ".", ".."):
         raise NotFound("the URL names no bucket or container")
+
+
+def need_object(location: Location) -> None:
+    """Raise NotFound unless the location names a container and an object in it."""
+    need_container(location)
     if not location.path:
         raise NotFound("the URL names a bucket or container, and no object in it")
 

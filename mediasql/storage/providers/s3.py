@@ -20,7 +20,14 @@ from ...errors import ConfigError, CredentialsError, NotFound, TransientError
 from ..location import Location
 from ..signing import sigv4
 from .base import Entry, ObjectInfo, Request, Signer
-from .cloud import LOOKUP_TIMEOUT, CloudProvider, error_code, filesystem_class, is_directory_marker, named
+from .cloud import (
+    LOOKUP_TIMEOUT,
+    CloudProvider,
+    error_code,
+    filesystem_class,
+    is_directory_marker,
+    need_object,
+)
 
 # botocore renews temporary credentials when less than this is left of them, if asked.
 RENEWAL_WINDOW = 900
@@ -96,7 +103,7 @@ class S3Provider(CloudProvider):
         self._renewed = (float("-inf"), False)
 
     async def request(self, location: Location) -> Request:
-        named(location)
+        need_object(location)
         target = await self._target(location)
         return target.request(f"{target.root}/{sigv4.encode_path(location.path)}")
 
