@@ -70,6 +70,8 @@ def jpeg(head: bytes, size: int | None, want_exif: bool) -> Steps:
             junk += skipped
             pos += skipped
             if junk > _MAX_JUNK:
+                if frame:
+                    break
                 raise DecodeError(f"JPEG has no marker in the {_MAX_JUNK} bytes before byte {pos}")
             if not found and ended:
                 pos = base + len(window)

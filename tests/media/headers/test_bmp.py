@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediasql.errors import DecodeError
-from mediasql.media.headers import GiveUp
+from mediasql.media.headers import GiveUp, recognise
 from mediasql.media.headers.bmp import bmp
 from tests.media.headers.drive import drive
 from tests.media.headers.oracle import (
@@ -123,8 +123,6 @@ def test_what_pillow_may_learn_is_left_to_it(data: bytes) -> None:
 
 
 def test_text_that_starts_with_bm_is_no_bitmap() -> None:
-    from mediasql.media.headers import recognise
-
     assert recognise(b"BMW is a make of cars, and this is a text of more than 64 bytes about it.") is None
 
 

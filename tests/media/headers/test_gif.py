@@ -111,6 +111,13 @@ def test_endless_headers_are_given_up(bulk: bytes, first: int) -> None:
         drive(gif, made(extensions=bulk), first=first)
 
 
+def test_empty_extension_ends_where_it_is_empty() -> None:
+    # Pillow takes the next byte for another sub-block, here the comma of the image, and finds no image.
+    data = made(extensions=extension(0xFF, b""))
+    assert pillow(data) is None
+    assert drive(gif, data).info.width == 7
+
+
 def test_needs_no_more_than_the_first_chunk() -> None:
     assert drive(gif, animation() + bytes(100_000)).spans == []
 

@@ -144,6 +144,19 @@ def test_names_the_segment_in_which_a_file_ends() -> None:
         drive(jpeg, data[:500])
 
 
+def test_xmp_counts_where_exif_is_garbage() -> None:
+    # Pillow's getexif() raises on the first call, and tells nothing on the second.
+    data = with_segments(picture("JPEG", xmp=xmp(6)), segment(0xE1, b"Exif\0\0garbage"))
+    info = drive(jpeg, data, want_exif=True).info
+    assert (info.orientation, info.exif, info.exif_read) == (6, None, True)
+
+
+def test_scan_lost_behind_stray_bytes_is_not_sought() -> None:
+    # Pillow would go on to the end of the file.
+    data = PLAIN.replace(b"\xff\xda", b"x" * 100_000 + b"\xff\xda")
+    assert drive(jpeg, data).info.width == 7
+
+
 def test_twelve_bits_are_left_to_pillow() -> None:
     at = PLAIN.index(b"\xff\xc0") + 4
     with pytest.raises(GiveUp):
