@@ -33,9 +33,8 @@ class Refused(Exception):
 
 def check(call: Call, signers: dict[str, RSAPublicKey]) -> None:
     """Raise Refused unless the URL was signed by one of `signers` (client e-mail: key) and is still valid."""
-    pairs = [
-        tuple(map(urllib.parse.unquote, item.partition("=")[::2])) for item in call.query.split("&") if item
-    ]
+    items = (item.partition("=") for item in call.query.split("&") if item)
+    pairs = [(urllib.parse.unquote(name), urllib.parse.unquote(value)) for name, _, value in items]
     given = dict(pairs)
     if len(given) != len(pairs):
         raise Refused(400, "DuplicateParameter")
@@ -76,7 +75,7 @@ def check(call: Call, signers: dict[str, RSAPublicKey]) -> None:
         raise Refused(403, "AccessDenied")
 
 
-def canonical_request(call: Call, pairs: list[tuple[str, ...]], signed_headers: list[str]) -> str:
+def canonical_request(call: Call, pairs: list[tuple[str, str]], signed_headers: list[str]) -> str:
     query = sorted((encode(name), encode(value)) for name, value in pairs if name != "X-Goog-Signature")
     path = urllib.parse.unquote_to_bytes(call.path)
     return "\n".join(

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class NginxServer(Server):
             self.put(bucket, f"d{index // 1000:03d}/o{index:06d}.jpg", b"x" * size)
 
     def requests(self) -> list[Request]:
+        time.sleep(0.02)  # nginx logs after it has answered
         return [parsed(line) for line in self.log.read_text().splitlines()]
 
     def reset(self) -> None:

@@ -1,7 +1,7 @@
 """S3: moto's object store behind a gate that checks signatures, regions and session tokens.
 
 Buckets named `public-…` may be read and listed unsigned. Buckets named `eu-…` live in eu-central-1, all
-others in us-east-1. Moto alone accepts any credentials; it answers about 190 requests a second, so this is
+others in us-east-1. Moto alone accepts any credentials. It is moto that limits the speed, so this is
 not for benchmarks.
 """
 

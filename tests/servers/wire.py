@@ -16,6 +16,7 @@ import socket
 import stat
 import struct
 import time
+import traceback
 import urllib.parse
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -83,13 +84,19 @@ class Service:
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             while call := await receive(reader, writer):
-                answer = self.control(call) or await self.logged(call)
+                answer = await self.answer(call)
                 if not await send(writer, call, answer):
                     break
         except (OSError, asyncio.IncompleteReadError):
             pass  # the client left
         finally:
             writer.close()
+
+    async def answer(self, call: Call) -> Answer:
+        try:
+            return self.control(call) or await self.logged(call)
+        except Exception:  # our own mistake: the test should see it, not a connection that closed
+            return Answer(500, traceback.format_exc().encode())
 
     async def logged(self, call: Call) -> Answer:
         # A handler may change the headers that it works on.
