@@ -26,6 +26,7 @@ from pathlib import Path
 
 from tests import sample_media
 from tests.servers import gcs, http, s3
+from tests.servers.gcs_identity import PROJECT
 from tests.servers.server import Server
 
 
@@ -89,7 +90,7 @@ def gcs_environment(server: gcs.GcsServer, home: Path) -> dict[str, str]:
         "FSSPEC_GS_ENDPOINT_URL": server.url,
         "FSSPEC_GCS_ENDPOINT_URL": server.url,
         "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
-        "GOOGLE_CLOUD_PROJECT": gcs.PROJECT,
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
         "NO_GCE_CHECK": "true",
         # By default gcsfs asks for the bucket's type over gRPC, which waits 60 s against plain HTTP.
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",

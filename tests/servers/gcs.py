@@ -10,32 +10,23 @@ from __future__ import annotations
 import base64
 import json
 import re
-import secrets
 import sys
-import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import format_datetime
-from typing import Any
+from xml.sax.saxutils import escape
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from google.auth import jwt
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from tests.servers import gcsv4
+from tests.servers.gcs_identity import EMAIL, PROJECT, REFRESH_TOKEN, Identity, as_json
 from tests.servers.gcs_objects import Blob, Bucket
+from tests.servers.gcsv4 import Refused
 from tests.servers.process import python_module, running
 from tests.servers.server import Server
 from tests.servers.wire import Answer, Call, Service, ranged, serve
-
-PROJECT = "test-project"
-EMAIL = f"tester@{PROJECT}.iam.gserviceaccount.com"
-# google-auth addresses its assertions to this, whatever the credential file's token_uri.
-AUDIENCE = "https://oauth2.googleapis.com/token"
-TOKEN, EXPIRED_TOKEN, REFRESH_TOKEN = "gcs-test-token", "gcs-expired-token", "gcs-refresh-token"
 
 
 @dataclass(frozen=True)
@@ -66,99 +57,41 @@ def start() -> Iterator[GcsServer]:
         yield GcsServer(child.port, {"gs": options, "gcs": options}, account)
 
 
-class Fault(Exception):
-    def __init__(self, status: int, code: str, message: str = "") -> None:
-        super().__init__(message or code)
-        self.status, self.code = status, code
-
-
-class Gcs:
+class Gcs(Identity):
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        super().__init__(url)
         self.buckets: dict[str, Bucket] = {}
-        self.tokens: dict[str, float] = {TOKEN: float("inf"), EXPIRED_TOKEN: 0}
 
     async def handle(self, call: Call) -> Answer:
         for pattern, action, is_json in ROUTES:
             if match := re.fullmatch(pattern, f"{call.method} {call.path}"):
                 try:
                     return action(self, call, *map(urllib.parse.unquote, match.groups()))
-                except Fault as fault:
-                    return failure(fault, is_json)
-        return failure(Fault(404, "notFound", "Not Found"), is_json=True)
+                except Refused as refused:
+                    return failure(refused, is_json)
+        return failure(Refused(404, "notFound", "Not Found"), is_json=True)
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str | None) -> None:
         self.buckets.setdefault(bucket, Bucket(bucket)).put(key, data, content_type)
 
-    # Who is asking
-
     def bucket(self, call: Call, name: str) -> Bucket:
         """The bucket, if the caller may do to it what the request says."""
-        bearer = call.headers.get("authorization")
-        if bearer is not None:
-            if self.tokens.get(bearer.removeprefix("Bearer "), 0) < time.time():
-                raise Fault(401, "authError", "Invalid Credentials")
+        if "authorization" in call.headers:
+            self.check_token(call)
         elif "X-Goog-" in call.query:
-            try:
-                gcsv4.check(call, {EMAIL: self.key.public_key()})
-            except gcsv4.Refused as refused:
-                raise Fault(refused.status, refused.code) from None
+            gcsv4.check(call, {EMAIL: self.key.public_key()})
         elif not (name.startswith("public-") and call.method in ("GET", "HEAD")):
-            raise Fault(401, "required", "Anonymous caller does not have storage.objects.get access")
+            raise Refused(401, "required", "Anonymous caller does not have storage.objects.get access")
         if name not in self.buckets:
-            raise Fault(404, "notFound", "The specified bucket does not exist.")
+            raise Refused(404, "notFound", "The specified bucket does not exist.")
         return self.buckets[name]
 
-    def account(self, call: Call) -> Answer:
-        """The service account's credential file."""
-        private = self.key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        return as_json(
-            {
-                "type": "service_account",
-                "project_id": PROJECT,
-                "private_key_id": "1",
-                "private_key": private.decode(),
-                "client_email": EMAIL,
-                "client_id": "1",
-                "token_uri": f"{self.url}/token",
-            }
-        )
-
-    def token(self, call: Call) -> Answer:
-        """OAuth's token endpoint, for a service account's assertion or a user's refresh token."""
-        form = dict(urllib.parse.parse_qsl(call.body.decode()))
-        public = self.key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        try:
-            if form.get("refresh_token") != REFRESH_TOKEN:
-                jwt.decode(form["assertion"], certs=public, audience=AUDIENCE)
-        except (KeyError, ValueError) as error:
-            return as_json({"error": "invalid_grant", "error_description": str(error)}, 400)
-        issued = secrets.token_urlsafe(24)
-        self.tokens[issued] = time.time() + 3600
-        return as_json({"access_token": issued, "expires_in": 3600, "token_type": "Bearer"})
-
-    def sign_blob(self, call: Call, account: str) -> Answer:
-        if self.tokens.get(call.headers.get("authorization", "").removeprefix("Bearer "), 0) < time.time():
-            raise Fault(401, "authError", "Invalid Credentials")
-        if account != EMAIL:
-            raise Fault(403, "forbidden", "Permission 'iam.serviceAccounts.signBlob' denied")
-        payload = base64.b64decode(json.loads(call.body)["payload"])
-        signature = self.key.sign(payload, padding.PKCS1v15(), hashes.SHA256())
-        return as_json({"keyId": "1", "signedBlob": base64.b64encode(signature).decode()})
-
-    # Buckets and objects
-
     def list_buckets(self, call: Call) -> Answer:
+        self.check_token(call)
         return as_json({"items": [bucket.resource() for bucket in self.buckets.values()]})
 
     def create_bucket(self, call: Call) -> Answer:
+        self.check_token(call)
         name = json.loads(call.body)["name"]
         self.buckets.setdefault(name, Bucket(name))
         return as_json(self.bucket(call, name).resource())
@@ -173,10 +106,10 @@ class Gcs:
         blob = self.bucket(call, bucket).blobs.get(name)
         asked = call.parameters
         if blob is None or asked.get("generation", str(blob.generation)) != str(blob.generation):
-            raise Fault(404, "notFound", f"No such object: {bucket}/{name}")
+            raise Refused(404, "notFound", f"No such object: {bucket}/{name}")
         wanted = asked.get("ifGenerationMatch") or call.headers.get("x-goog-if-generation-match")
         if wanted and wanted != str(blob.generation):
-            raise Fault(412, "conditionNotMet", "At least one of the pre-conditions did not hold.")
+            raise Refused(412, "conditionNotMet", "At least one of the pre-conditions did not hold.")
         return blob
 
     def show_object(self, call: Call, bucket: str, name: str) -> Answer:
@@ -239,22 +172,20 @@ def parts(body: bytes, content_type: str) -> Iterator[tuple[bytes, bytes]]:
         yield head, content.removesuffix(newline)
 
 
-def as_json(value: Any, status: int = 200) -> Answer:
-    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json; charset=UTF-8"})
-
-
-def failure(fault: Fault, is_json: bool) -> Answer:
+def failure(refused: Refused, is_json: bool) -> Answer:
     if is_json:
-        reasons = [{"message": str(fault), "domain": "global", "reason": fault.code}]
+        reasons = [{"message": str(refused), "domain": "global", "reason": refused.code}]
         return as_json(
-            {"error": {"code": fault.status, "message": str(fault), "errors": reasons}}, fault.status
+            {"error": {"code": refused.status, "message": str(refused), "errors": reasons}}, refused.status
         )
     # The XML API has no 401 for anonymous callers, and capitalises its codes.
-    status, code = (403, "AccessDenied") if fault.code == "required" else (fault.status, fault.code)
-    body = (
-        f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{fault}</Message></Error>"
+    status, code = (403, "AccessDenied") if refused.code == "required" else (refused.status, refused.code)
+    body = f"<Error><Code>{code}</Code><Message>{escape(str(refused))}</Message></Error>"
+    return Answer(
+        status,
+        b"<?xml version='1.0' encoding='UTF-8'?>" + body.encode(),
+        {"Content-Type": "application/xml; charset=UTF-8"},
     )
-    return Answer(status, body.encode(), {"Content-Type": "application/xml; charset=UTF-8"})
 
 
 JSON = "/storage/v1/b"

@@ -12,12 +12,11 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.servers.gcs_identity import PROJECT
 from tests.servers.process import python_module, running
 from tests.servers.relay import Relay
 from tests.servers.server import Server
 from tests.servers.wire import Service, serve
-
-PROJECT = "test-project"
 
 
 @contextmanager

@@ -24,10 +24,10 @@ SKEW = datetime.timedelta(minutes=15)
 
 
 class Refused(Exception):
-    """Why a signed URL is refused: the HTTP status and the code."""
+    """Why a request is refused: the HTTP status, the code, and words for people."""
 
-    def __init__(self, status: int, code: str) -> None:
-        super().__init__(code)
+    def __init__(self, status: int, code: str, message: str = "") -> None:
+        super().__init__(message or code)
         self.status, self.code = status, code
 
 

@@ -15,10 +15,11 @@ from google.cloud.exceptions import NotFound
 from google.oauth2 import service_account
 
 from tests.servers import gcs
+from tests.servers import gcs_identity as identity
 from tests.servers.server import Server, fetch
 
 BODY = bytes(range(256)) * 4
-BEARER = {"Authorization": f"Bearer {gcs.TOKEN}"}
+BEARER = {"Authorization": f"Bearer {identity.TOKEN}"}
 ODD_NAMES = ["a/x y+ü.bin", "q?&=#%20.jpg", "日本/é.png", "a//b", "it's(1)*!~.jpg", "a:b@c,d;e$"]
 
 
@@ -33,7 +34,7 @@ def server(gcs_server: gcs.GcsServer) -> gcs.GcsServer:
 def bucket(server: gcs.GcsServer, name: str = "private") -> Any:
     account = service_account.Credentials.from_service_account_info(server.service_account)
     options = {"api_endpoint": server.url}
-    return storage.Client(gcs.PROJECT, account, client_options=options).bucket(name)
+    return storage.Client(identity.PROJECT, account, client_options=options).bucket(name)
 
 
 def signed(server: gcs.GcsServer, name: str = "a/b.bin", seconds: int = 60, **more: Any) -> str:
@@ -88,7 +89,7 @@ def test_both_apis_answer_ranges(server: gcs.GcsServer, path: str) -> None:
 def test_only_known_tokens_are_accepted(server: gcs.GcsServer, path: str) -> None:
     anonymous = 403 if path == PATHS[0] else 401
     assert fetch(f"{server.url}/{path}").status == anonymous
-    for token in ("nonsense", gcs.EXPIRED_TOKEN):
+    for token in ("nonsense", identity.EXPIRED_TOKEN):
         headers = {"Authorization": f"Bearer {token}"}
         assert fetch(f"{server.url}/{path}", headers=headers).status == 401
         assert fetch(f"{server.url}/{path.replace('private', 'public-read')}", headers=headers).status == 401
@@ -135,7 +136,7 @@ def test_expired_urls_are_refused(server: gcs.GcsServer, monkeypatch: pytest.Mon
 
 
 def test_sign_blob_signs_for_those_without_a_key(server: gcs.GcsServer) -> None:
-    url = f"{server.url}/v1/projects/-/serviceAccounts/{gcs.EMAIL}:signBlob"
+    url = f"{server.url}/v1/projects/-/serviceAccounts/{identity.EMAIL}:signBlob"
     body = json.dumps({"payload": base64.b64encode(b"text").decode()}).encode()
     assert fetch(url, "POST", body=body).status == 401
     reply = json.loads(fetch(url, "POST", BEARER, body).body)
