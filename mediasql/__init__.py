@@ -49,7 +49,12 @@ __all__ = [
     "register",
 ]
 
-_LAZY = {"Config": "config", "MediaConnection": "connection", "connect": "connection", "register": "connection"}
+_LAZY = {
+    "Config": "config",
+    "MediaConnection": "connection",
+    "connect": "connection",
+    "register": "connection",
+}
 
 
 def __getattr__(name: str) -> Any:

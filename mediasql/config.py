@@ -18,7 +18,11 @@ StorageOptions = Mapping[str, Mapping[str, Any]]
 
 def _option(default: Any, parse: Callable[[Any], Any], doc: str) -> Any:
     metadata = {"parse": parse, "doc": doc}
-    return field(default_factory=default, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
+    return (
+        field(default_factory=default, metadata=metadata)
+        if default is dict
+        else field(default=default, metadata=metadata)
+    )
 
 
 def _positive(value: Any) -> float:
@@ -54,7 +58,16 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
 
 
 def _flag(value: Any) -> bool | None:
-    words = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False, "auto": None, "none": None}
+    words = {
+        "1": True,
+        "true": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "off": False,
+        "auto": None,
+        "none": None,
+    }
     word = str(value).lower()
     if word not in words:
         raise ValueError("'on', 'off' or 'auto' is needed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Any
 
 import apsw
@@ -10,15 +11,30 @@ import apsw
 from .config import Config
 from .errors import ConfigError
 from .sql import apsw_binding
+from .sql.computed import Added, add_computed_column
 from .sql.session import Session
 
-_ATTACHED = "_mediasql_session"
+_sessions: weakref.WeakKeyDictionary[apsw.Connection, Session] = weakref.WeakKeyDictionary()
 
 
 class MediaConnection(apsw.Connection):
     """An `apsw.Connection` whose SQL knows mediasql's functions and tables."""
 
-    media: Session
+    def add_computed_column(
+        self, table: str, name: str, expression: str, *, stored: bool = True, type: str | None = None
+    ) -> Added:
+        """Add a generated column with the value of `expression` to `table` ('images', or 'schema.images').
+
+        stored   True: computed now, and for each row when it is written; readable without mediasql.
+                 False: computed when read
+        type     declared type; by default that of the function which the expression calls
+
+        Rows, rowids, indexes, triggers, views and foreign keys stay as they are, and so does everything when it fails
+        or is interrupted half-way. Raises UsageError for a table that does not exist, an expression that cannot be
+        stored, or a transaction that is open with foreign keys enforced; MediaError when a value cannot be had for the
+        moment; apsw.Error for what SQLite refuses.
+        """
+        return add_computed_column(session_of(self), table, name, expression, stored=stored, type=type)
 
 
 def connect(path: str | os.PathLike[str] = ":memory:", **config: Any) -> MediaConnection:
@@ -32,19 +48,28 @@ def connect(path: str | os.PathLike[str] = ":memory:", **config: Any) -> MediaCo
     """
     options = Config.load(**config)
     connection = MediaConnection(os.fspath(path))
-    connection.media = apsw_binding.attach(connection, options)
+    if connection not in _sessions:  # a hook of apsw.connection_hooks may have done it
+        _sessions[connection] = apsw_binding.attach(connection, options)
     return connection
 
 
 def register(connection: apsw.Connection, **config: Any) -> None:
     """Attach mediasql to an APSW connection that you have; `config` as for `connect`.
 
-    Doing it again changes nothing, unless a configuration is given, which a connection has only once: ConfigError.
+    Doing it again changes nothing. Raises ConfigError when a configuration is given then, since a connection has one.
     """
     if not isinstance(connection, apsw.Connection):
-        raise ConfigError(f"register takes an apsw.Connection, not {type(connection).__module__}.{type(connection).__name__}")
-    if connection.table_exists(None, "media_errors"):
-        if config:
-            raise ConfigError("mediasql is attached to this connection already, with its configuration")
-        return
-    apsw_binding.attach(connection, Config.load(**config))
+        kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+        raise ConfigError(f"register takes an apsw.Connection, not a {kind}")
+    if connection not in _sessions:
+        _sessions[connection] = apsw_binding.attach(connection, Config.load(**config))
+    elif config:
+        raise ConfigError("mediasql is attached to this connection already, with the configuration it got then")
+
+
+def session_of(connection: apsw.Connection) -> Session:
+    """The session behind a connection. Raises ConfigError when mediasql is not attached."""
+    try:
+        return _sessions[connection]
+    except KeyError:
+        raise ConfigError("mediasql is not attached to this connection; call mediasql.register first") from None

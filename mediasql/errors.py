@@ -21,6 +21,7 @@ In a query, UnavailableError and TransientError become NULL and a row in `media_
 from __future__ import annotations
 
 import re
+from typing import Self
 
 
 class MediaError(Exception):
@@ -29,6 +30,10 @@ class MediaError(Exception):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(redact(message))
         self.status = status
+
+    def again(self, message: str | None = None) -> Self:
+        """The same error anew, to keep or to raise: one that was raised holds on to all the frames it went through."""
+        return type(self)(str(self) if message is None else message, status=self.status)
 
 
 class UsageError(MediaError):

@@ -52,9 +52,7 @@ def entries(
     byteorder: Literal["little", "big"] = "little" if order == "<" else "big"
     end = sys.maxsize if limit is None else limit
     total = 0
-    for tag, type_, count, field in layout.iter_unpack(
-        directory[: len(directory) - len(directory) % layout.size]
-    ):
+    for tag, type_, count, field in layout.iter_unpack(directory[: len(directory) - len(directory) % layout.size]):
         size = count * _SIZES.get(type_, 0)
         if not size:
             continue

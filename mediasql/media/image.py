@@ -26,7 +26,16 @@ def read_image(file: Any) -> MediaInfo | None:
         return None
     except Image.DecompressionBombError as error:
         raise DecodeError(str(error)) from None
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, IndexError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        struct.error,
+        IndexError,
+        KeyError,
+        TypeError,
+    ) as error:
         raise DecodeError(f"a damaged image: {error}") from None
     with image:
         if image.format in _NOT_STILL:
@@ -98,5 +107,3 @@ def _plain(value: Any) -> Any:
     except (ZeroDivisionError, TypeError, ValueError):
         return None
     return int(number) if number.is_integer() else (number if number == number else None)
-
-

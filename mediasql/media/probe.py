@@ -26,7 +26,9 @@ KB = 1024
 FIRST_READ = {
     **dict.fromkeys(("png", "apng", "webp", "gif", "bmp", "dib"), 4 * KB),
     **dict.fromkeys(("avif", "heic", "heif", "tif", "tiff", "wav", "flac"), 16 * KB),
-    **dict.fromkeys(("mp4", "m4v", "m4a", "mov", "mkv", "webm", "mp3", "ogg", "oga", "opus", "ogv", "avi", "ts"), 64 * KB),
+    **dict.fromkeys(
+        ("mp4", "m4v", "m4a", "mov", "mkv", "webm", "mp3", "ogg", "oga", "opus", "ogv", "avi", "ts"), 64 * KB
+    ),
 }
 FIRST_READ_ELSE = 32 * KB
 PEEK = 64  # a parser that asks for this little looks for a marker, and will go on from there
@@ -90,7 +92,7 @@ def probe_bytes(data: bytes, want: Want = Want.HEADER) -> Answer:
     try:
         return Answer(known, _understand_bytes(data, want))
     except DecodeError as error:
-        return Answer(known, error=error)
+        return Answer(known, error=error.again())
 
 
 def _understand_bytes(data: bytes, want: Want) -> MediaInfo:
@@ -127,7 +129,7 @@ class _Probe:
         except _Elsewhere:
             return Answer(self._object)
         except DecodeError as error:
-            return Answer(self._object, error=error)
+            return Answer(self._object, error=error.again())
         return Answer(self._object, info)
 
     async def _understand(self, head: bytes) -> MediaInfo:
@@ -196,7 +198,11 @@ class _Probe:
 
 def _differ(first: ObjectInfo, second: ObjectInfo) -> bool:
     """Whether two answers cannot be about the same version of an object."""
-    pairs = ((first.etag, second.etag), (first.size, second.size), (first.last_modified, second.last_modified))
+    pairs = (
+        (first.etag, second.etag),
+        (first.size, second.size),
+        (first.last_modified, second.last_modified),
+    )
     return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 

@@ -23,7 +23,11 @@ class Segments:
             return
         at = bisect_right(self._starts, start) - 1
         if at >= 0 and self._starts[at] + len(self._data[at]) >= start:
-            data = self._data[at][: start - self._starts[at]] + data + self._data[at][start - self._starts[at] + len(data) :]
+            data = (
+                self._data[at][: start - self._starts[at]]
+                + data
+                + self._data[at][start - self._starts[at] + len(data) :]
+            )
             start = self._starts[at]
         else:
             at += 1

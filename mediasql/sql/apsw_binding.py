@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
 from ..config import Config
 from .call import bind
+from .computed import ROW_BEGINS
 from .liveness import live_functions
 from .registry import Function, functions, tables
 from .session import Session
@@ -29,7 +30,7 @@ class Statements:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.serial = 0
-        self._connection = connection
+        self._reference = weakref.ref(connection)
         self._write: weakref.ref[apsw.Cursor] | None = None
         self._write_sql = ""
         self._write_bindings: Any = None
@@ -39,9 +40,17 @@ class Statements:
         self._chained: Callable[..., bool] | None = connection.exec_trace
         connection.exec_trace = self._started
 
-    def _started(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
+    @property
+    def _connection(self) -> apsw.Connection:
+        connection = self._reference()
+        assert connection is not None, "a closed connection calls no functions"
+        return connection
+
+    def _started(self, cursor: apsw.Cursor | apsw.Connection, sql: str, bindings: Any) -> bool:
         if self._explaining:
             return True
+        if isinstance(cursor, apsw.Connection):  # SAVEPOINT and RELEASE of `with connection`
+            return self._chained is None or self._chained(cursor, sql, bindings)
         self.serial += 1
         if self._plans and sql.lstrip()[:4].upper() not in _KEEPS_SCHEMA:
             self._plans.clear()
@@ -65,7 +74,7 @@ class Statements:
     @property
     def writing(self) -> bool:
         """Whether the statement under way changes the database."""
-        cursor = self._write and self._write()
+        cursor = None if self._write is None else self._write()
         if cursor is None:
             return False
         try:
@@ -102,19 +111,30 @@ class Statements:
 
 def attach(connection: apsw.Connection, config: Config) -> Session:
     """Give `connection` all functions and tables of the registry."""
-    session = Session(config, Statements(connection), lambda: connection.is_interrupted)
+    session = Session(connection, config, Statements(connection), _interrupted_of(connection))
     for function in functions().values():
         add_function(connection, session, function)
+    connection.create_scalar_function(ROW_BEGINS, lambda *_: session.row_begins(), 0, flags=apsw.SQLITE_DIRECTONLY)
     for table in tables().values():
         connection.create_module(
             table.name,
-            Module(table, session),
+            cast("apsw.VTModule", Module(table, session)),
             use_bestindex_object=True,
             eponymous=True,
             read_only=True,
             iVersion=1,
         )
     return session
+
+
+def _interrupted_of(connection: apsw.Connection) -> Callable[[], bool]:
+    reference = weakref.ref(connection)
+
+    def interrupted() -> bool:
+        connection = reference()
+        return connection is not None and connection.is_interrupted
+
+    return interrupted
 
 
 def add_function(connection: apsw.Connection, session: Session, function: Function) -> None:

@@ -73,7 +73,12 @@ def convert(session: Session, parameter: Parameter, value: Any) -> Any:
     return _CONVERTERS[parameter.kind](session, parameter.name, value)
 
 
-_CONVERTERS: dict[Any, Callable[[Session, str, Any], Any]] = {Media: _media, str: _text, int: _integer, object: _any}
+_CONVERTERS: dict[Any, Callable[[Session, str, Any], Any]] = {
+    Media: _media,
+    str: _text,
+    int: _integer,
+    object: _any,
+}
 
 
 def sql_value(value: Any) -> Any:

@@ -12,7 +12,7 @@ reads every register, so that what is not understood is computed, never left out
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 _FUNCTION = re.compile(r"([^(]+)\((-?\d+)\)")
@@ -27,7 +27,18 @@ _OPCODES: dict[str, str] = {
     **dict.fromkeys(("SoftNull", "CollSeq"), "w1"),
     **dict.fromkeys(("SCopy", "IntCopy", "IsTrue", "Not", "BitNot"), "r1 w2 pure"),
     **dict.fromkeys(
-        ("Concat", "Add", "Subtract", "Multiply", "Divide", "Remainder", "BitAnd", "BitOr", "ShiftLeft", "ShiftRight"),
+        (
+            "Concat",
+            "Add",
+            "Subtract",
+            "Multiply",
+            "Divide",
+            "Remainder",
+            "BitAnd",
+            "BitOr",
+            "ShiftLeft",
+            "ShiftRight",
+        ),
         "r1 r2 w3 pure",
     ),
     **dict.fromkeys(("And", "Or"), "r1 r2 w3 pure"),
@@ -44,7 +55,18 @@ _OPCODES: dict[str, str] = {
     "ResultRow": "R1:2",
     "MakeRecord": "R1:2 w3 pure",
     **dict.fromkeys(
-        ("SeekLT", "SeekLE", "SeekGE", "SeekGT", "NotFound", "Found", "NoConflict", "IfNoHope", "IdxLE", "IdxGT"),
+        (
+            "SeekLT",
+            "SeekLE",
+            "SeekGE",
+            "SeekGT",
+            "NotFound",
+            "Found",
+            "NoConflict",
+            "IfNoHope",
+            "IdxLE",
+            "IdxGT",
+        ),
         "R3:4 j2",
     ),
     **dict.fromkeys(("IdxLT", "IdxGE", "Filter"), "R3:4 j2"),
@@ -61,18 +83,52 @@ _OPCODES: dict[str, str] = {
     **dict.fromkeys(("Rowid", "IdxRowid", "RowData", "SorterData", "Sequence", "Count", "Param", "ReadCookie"), "w2"),
     "RowSetRead": "w3 j2",
     **dict.fromkeys(
-        ("Once", "ElseEq", "SeekScan", "IfNotOpen", "IfNullRow", "SequenceTest", "IfSizeBetween", "FkIfZero"), "j2"
+        ("Once", "ElseEq", "SeekScan", "IfNotOpen", "IfNullRow", "SequenceTest", "IfSizeBetween", "FkIfZero"),
+        "j2",
     ),
     **dict.fromkeys(
-        ("Last", "Rewind", "Sort", "SorterSort", "IfEmpty", "Next", "Prev", "SorterNext", "VNext", "SorterCompare"), "j2"
+        (
+            "Last",
+            "Rewind",
+            "Sort",
+            "SorterSort",
+            "IfEmpty",
+            "Next",
+            "Prev",
+            "SorterNext",
+            "VNext",
+            "SorterCompare",
+        ),
+        "j2",
     ),
     "Jump": "end j1 j2 j3",
     **dict.fromkeys(
-        ("Noop", "Explain", "Trace", "ReleaseReg", "Transaction", "TableLock", "FkCheck", "FkCounter", "ResetCount"), ""
+        (
+            "Noop",
+            "Explain",
+            "Trace",
+            "ReleaseReg",
+            "Transaction",
+            "TableLock",
+            "FkCheck",
+            "FkCounter",
+            "ResetCount",
+        ),
+        "",
     ),
     **dict.fromkeys(("Close", "ColumnsUsed", "OpenRead", "OpenWrite", "ReopenIdx", "OpenDup", "SorterOpen"), ""),
     **dict.fromkeys(
-        ("OpenEphemeral", "OpenAutoindex", "NullRow", "SeekEnd", "SeekHit", "DeferredSeek", "FinishSeek", "Expire"), ""
+        (
+            "OpenEphemeral",
+            "OpenAutoindex",
+            "NullRow",
+            "SeekEnd",
+            "SeekHit",
+            "DeferredSeek",
+            "FinishSeek",
+            "Expire",
+        ),
+        "",
     ),
     **dict.fromkeys(("ResetSorter", "CursorHint", "CursorLock", "CursorUnlock", "Abortable", "MemMax"), ""),
     "OpenPseudo": "r2",
@@ -123,6 +179,12 @@ def live_functions(explained: Iterable[tuple[object, ...]]) -> frozenset[str] | 
         _find_arguments(instructions)
         live |= _used_functions(instructions)
     return frozenset(live)
+
+
+def called_functions(explained: Iterable[tuple[object, ...]]) -> set[str]:
+    """Lower-case names of all functions that the explained statement calls."""
+    names = (_FUNCTION.fullmatch(str(row[5])) for row in explained if row[1] in ("Function", "PureFunc"))
+    return {match[1].lower() for match in names if match}
 
 
 def _find_arguments(program: list[_Instruction]) -> None:
@@ -186,7 +248,13 @@ def _used_functions(program: list[_Instruction]) -> set[str]:
 
 def _understand(row: tuple[object, ...], program: list[tuple[object, ...]], parameters: set[int]) -> _Instruction:
     at, opcode, p4 = _int(row[0]), str(row[1]), str(row[5] or "")
-    p = {1: _int(row[2]), 2: _int(row[3]), 3: _int(row[4]), 4: int(p4) if p4.isdecimal() else 1, 5: _int(row[6])}
+    p = {
+        1: _int(row[2]),
+        2: _int(row[3]),
+        3: _int(row[4]),
+        4: int(p4) if p4.isdecimal() else 1,
+        5: _int(row[6]),
+    }
     found = _Instruction(opcode, p[1])
     after = at + 1
     if special := _SPECIAL.get(opcode):
@@ -280,7 +348,12 @@ def _aggregate(found: _Instruction, p: Mapping[int, int], p4: str, after: int, *
 
 
 def _coroutine(
-    found: _Instruction, p: Mapping[int, int], p4: str, after: int, program: list[tuple[object, ...]], _: set[int]
+    found: _Instruction,
+    p: Mapping[int, int],
+    p4: str,
+    after: int,
+    program: list[tuple[object, ...]],
+    _: set[int],
 ) -> None:
     """Yield swaps with the coroutine of register P1, and lands behind any other instruction that names it."""
     if found.opcode == "InitCoroutine":
@@ -299,7 +372,12 @@ def _coroutine(
 
 
 def _subroutine(
-    found: _Instruction, p: Mapping[int, int], p4: str, after: int, program: list[tuple[object, ...]], _: set[int]
+    found: _Instruction,
+    p: Mapping[int, int],
+    p4: str,
+    after: int,
+    program: list[tuple[object, ...]],
+    _: set[int],
 ) -> None:
     """Gosub calls P2; Return goes back behind any Gosub of its register, or falls through."""
     if found.opcode == "Gosub":
@@ -311,15 +389,13 @@ def _subroutine(
     found.next.update(_int(row[0]) + 1 for row in program if row[1] == "Gosub" and row[2] == p[1])
 
 
-def _program(
-    found: _Instruction, p: Mapping[int, int], p4: str, after: int, _: object, parameters: set[int]
-) -> None:
+def _program(found: _Instruction, p: Mapping[int, int], p4: str, after: int, _: object, parameters: set[int]) -> None:
     """Program runs a trigger, which reads what its Params name."""
     found.next.update({after, p[2]} if p[2] else {after})
     found.reads.update(p[1] + offset for offset in parameters)
 
 
-_SPECIAL = {
+_SPECIAL: dict[str, Callable[..., None]] = {
     **dict.fromkeys(("Function", "PureFunc"), _call),
     "VFilter": _filter,
     "TypeCheck": _type_check,

@@ -65,7 +65,7 @@ class Media:
         else:
             answer = self._session.answer(self.location, want)
         if answer.error is not None:
-            raise answer.error
+            raise answer.error.again()
         if answer.info is None:
             raise DecodeError("its header was not read")
         return answer.info

@@ -37,6 +37,7 @@ class Function:
 
     deterministic  its answer does not change within a statement, so generated columns and indexes may use it
     directonly     may be called from statements only, never from a schema: it changes something
+    perishable     its value expires: fit for VIRTUAL columns, not to be stored
     reads_media    may fetch; its value is NULL where a write does not need it
     """
 
@@ -45,6 +46,7 @@ class Function:
     parameters: tuple[Parameter, ...]
     deterministic: bool
     directonly: bool
+    perishable: bool
     reads_media: bool
     wants_session: bool
     doc: str
@@ -111,7 +113,7 @@ class Table:
         return f"CREATE TABLE x({', '.join(columns)})"
 
 
-def function(*, deterministic: bool = True, directonly: bool = False) -> Callable[[F], F]:
+def function(*, deterministic: bool = True, directonly: bool = False, perishable: bool = False) -> Callable[[F], F]:
     """Register the def below as an SQL function of its name.
 
     A parameter annotated `Media` takes a URL or a BLOB, `str` text, `int` a whole number, `object` any value; a
@@ -126,6 +128,7 @@ def function(*, deterministic: bool = True, directonly: bool = False) -> Callabl
             parameters=parameters,
             deterministic=deterministic,
             directonly=directonly,
+            perishable=perishable,
             reads_media=any(parameter.kind is Media for parameter in parameters),
             wants_session="session" in wants,
             doc=inspect.getdoc(call) or "",

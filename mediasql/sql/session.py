@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +12,15 @@ from functools import partial
 from typing import Any, Protocol
 
 from ..config import Config
-from ..errors import Forbidden, MediaError, NotFound, TransientError, UnavailableError, Unsupported, UsageError
+from ..errors import (
+    Forbidden,
+    MediaError,
+    NotFound,
+    TransientError,
+    UnavailableError,
+    Unsupported,
+    UsageError,
+)
 from ..media.probe import Answer, Want, probe, probe_bytes
 from ..storage import loop
 from ..storage.location import Location
@@ -65,6 +74,7 @@ class Failures:
     def __init__(self) -> None:
         self._all: OrderedDict[tuple[str, str], Failure] = OrderedDict()
         self.in_statement: set[str] = set()
+        self.total = 0
         self._serial = -1
 
     def start(self, serial: int) -> None:
@@ -82,6 +92,7 @@ class Failures:
             failure = replace(failure, attempts=known.attempts + 1, first_time=known.first_time)
         self._all[url, function] = failure
         self.in_statement.add(url)
+        self.total += 1
         if len(self._all) > MOST_FAILURES:
             self._all.popitem(last=False)
 
@@ -99,19 +110,28 @@ class Failures:
 class Session:
     """Everything behind the SQL functions and tables of one connection.
 
-    `interrupted` tells whether the connection's query was interrupted; waits look at it.
+    connection   of APSW, or what presents its interface
+    interrupted  tells whether the connection's query was interrupted; waits look at it
     """
 
-    def __init__(self, config: Config, statement: Statement, interrupted: Callable[[], bool]) -> None:
+    def __init__(self, connection: Any, config: Config, statement: Statement, interrupted: Callable[[], bool]) -> None:
+        # The connection holds this session through its functions; holding it here would keep both for ever.
+        self._connection = weakref.ref(connection)
         self.config = config
         self.statement = statement
         self.failures = Failures()
+        self.row_begins: Callable[[], bool] = bool  # while a table is copied: counts its rows
         self._interrupted = interrupted
         self.store = Store(config, self._check)
         self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
         self._failed: dict[Any, MediaError] = {}
         self._failed_in = -1
         self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.EXIF, Answer(object=None))  # type: ignore[arg-type]
+
+    @property
+    def connection(self) -> Any:
+        """The connection that this is the session of."""
+        return self._connection()
 
     def _check(self) -> None:
         if self._interrupted():
@@ -137,12 +157,12 @@ class Session:
             self._failed.clear()
             self._failed_in = self.statement.serial
         if (failed := self._failed.get(key)) is not None:
-            raise failed
+            raise failed.again()
         read = partial(self.store.read, location, deadline=now + self.config.timeout)
         try:
             answer: Answer = self.wait(probe(read, extension=location.extension, want=want))
         except (UnavailableError, TransientError) as error:
-            self._failed[key] = error
+            self._failed[key] = error.again()
             raise
         self._answers[key] = (now, answer)
         if len(self._answers) > MOST_ANSWERS:
@@ -173,7 +193,7 @@ class Session:
 
     def failed(self, function: str, shown: str, url: str, error: MediaError) -> None:
         """Decide on a failure: return for NULL, or raise. What is not a wrong call is recorded."""
-        explained = type(error)(f"{function}({shown}): {error}", status=error.status)
+        explained = error.again(f"{function}({shown}): {error}")
         if isinstance(error, UsageError):
             raise explained from error
         self.failures.start(self.statement.serial)

@@ -118,7 +118,7 @@ class VirtualTable:
 
 
 def _usable(info: Any, at: int) -> bool:
-    return info.get_aConstraint_usable(at) and info.get_aConstraint_collation(at) == "BINARY"
+    return bool(info.get_aConstraint_usable(at)) and info.get_aConstraint_collation(at) == "BINARY"
 
 
 class Cursor:
@@ -168,8 +168,7 @@ class Cursor:
             self._row = next(self._rows, None)
         except MediaError as error:
             self._row = None
-            text = f"{self._table.name}({shown(tuple(self._arguments))}): {error}"
-            raise type(error)(text, status=error.status) from error
+            raise error.again(f"{self._table.name}({shown(tuple(self._arguments))}): {error}") from error
 
     def Eof(self) -> bool:
         return self._row is None
@@ -196,5 +195,3 @@ class Cursor:
         close = getattr(self._rows, "close", None)
         if close is not None:
             close()
-
-

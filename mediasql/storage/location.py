@@ -13,7 +13,9 @@ from dataclasses import dataclass
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # fsspec's chaining, `zip://member::s3://bucket/a.zip` or `simplecache::s3://…`. A key may contain `::` too, so
 # it is a chain only where a protocol stands on both sides.
-_CHAIN = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]+)://[^:]*(?::[^:]+)*|([A-Za-z][A-Za-z0-9+.-]+))::[A-Za-z][A-Za-z0-9+.-]*:")
+_CHAIN = re.compile(
+    r"(?:([A-Za-z][A-Za-z0-9+.-]+)://[^:]*(?::[^:]+)*|([A-Za-z][A-Za-z0-9+.-]+))::[A-Za-z][A-Za-z0-9+.-]*:"
+)
 
 
 @dataclass(frozen=True, slots=True)

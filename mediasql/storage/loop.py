@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError, TimeoutError
+from concurrent.futures import TimeoutError
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -44,11 +44,11 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
                 if future.done():
                     return future.result()
                 check()
-    except CancelledError:
-        raise
     except BaseException:
         future.cancel()
         raise
+    finally:
+        del future  # it holds its exception, which holds this frame
 
 
 def _forget() -> None:

@@ -81,9 +81,7 @@ class Store:
         chunks = [chunk async for chunk in self.parts(location)]
         return b"".join(chunk.data for chunk in chunks), chunks[0].info
 
-    def entries(
-        self, pattern: str, *, narrowed: str = "", page_size: int = 1000
-    ) -> Iterator[tuple[str, list[Entry]]]:
+    def entries(self, pattern: str, *, narrowed: str = "", page_size: int = 1000) -> Iterator[tuple[str, list[Entry]]]:
         """Pages of `(root, entries)` for a glob, a prefix, or the URL of one object.
 
         Names are relative to `root`. `narrowed` is text that names must start with, `page_size` a wish. One page is

@@ -75,9 +75,7 @@ def bmp(head: bytes, size: int | None, want_exif: bool) -> Steps:
                 palette += yield Span(len(head), stop)
             if len(palette) >= padding * (colors - 1) + 3 and _grey(palette, colors, padding):
                 mode = "1" if colors <= 2 else "L"
-    return MediaInfo(
-        media_type="image", mime_type="image/bmp", format="BMP", width=width, height=height, mode=mode
-    )
+    return MediaInfo(media_type="image", mime_type="image/bmp", format="BMP", width=width, height=height, mode=mode)
 
 
 def _grey(palette: bytes, colors: int, padding: int) -> bool:

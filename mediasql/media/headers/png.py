@@ -159,9 +159,7 @@ class _Metadata:
         keyword, _, text = data.partition(b"\0")
         if name != b"eXIf" and not data.startswith(_KEYWORDS):
             return
-        if len(chunk) != 12 + int.from_bytes(chunk[:4]) or zlib.crc32(chunk[4:-4]) != int.from_bytes(
-            chunk[-4:]
-        ):
+        if len(chunk) != 12 + int.from_bytes(chunk[:4]) or zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:]):
             return
         if name == b"eXIf":
             self.exif = data
@@ -225,9 +223,7 @@ def _chunks_behind(pos: int, image_data: int, size: int | None) -> Generator[Spa
             if start == after:
                 return list(islice(_chunks(data, 0), _MAX_CHUNKS))
             for match in islice(re.finditer(rb"IDAT|fdAT", data), 16):
-                found = (
-                    list(islice(_chunks(data, match.start() - 4), _MAX_CHUNKS)) if match.start() >= 4 else []
-                )
+                found = list(islice(_chunks(data, match.start() - 4), _MAX_CHUNKS)) if match.start() >= 4 else []
                 if found and found[-1][4:] == b"IEND\xaeB`\x82":
                     return found
         raise GiveUp("PNG whose image data is in chunks of unforeseeable size")

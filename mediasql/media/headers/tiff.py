@@ -121,9 +121,7 @@ class _File:
         room, per_entry = (8, 20) if self.big else (2, 12)
         if start < 8 or start >= 1 << 63 or (self._size is not None and start + room > self._size):
             return None
-        window = yield from self.read(
-            start, start + room if start + room <= len(self._parts[0][1]) else start + _PEEK
-        )
+        window = yield from self.read(start, start + room if start + room <= len(self._parts[0][1]) else start + _PEEK)
         if len(window) < room:
             return None
         (count,) = struct.unpack_from(self.order + ("Q" if self.big else "H"), window)
@@ -133,9 +131,7 @@ class _File:
         if len(window) < stop:
             window += yield from self.read(start + len(window), start + stop)
         found: dict[int, Entry] = {}
-        for entry in exif_block.entries(
-            window[room:stop], self.order, limit=self._size, big=self.big, only=only
-        ):
+        for entry in exif_block.entries(window[room:stop], self.order, limit=self._size, big=self.big, only=only):
             found.setdefault(entry.tag, entry)
         return found
 

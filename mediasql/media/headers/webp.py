@@ -74,9 +74,7 @@ def webp(head: bytes, size: int | None, want_exif: bool) -> Steps:
             stop = pos + 8 + int.from_bytes(length, "little")
             if name == b"VP8L" and not flags & _ANIMATION and at + 13 <= len(window):
                 alpha = _lossless(window, at + 8)[2]  # the flags are a hint, as libwebp takes them
-            elif (
-                (name == b"EXIF" and flags & _EXIF) or (name == b"XMP " and flags & _XMP)
-            ) and name not in metadata:
+            elif ((name == b"EXIF" and flags & _EXIF) or (name == b"XMP " and flags & _XMP)) and name not in metadata:
                 payload = window[at + 8 : stop - base]
                 missing = stop - base - max(len(window), at + 8)
                 if missing > 0 and not want_exif:

@@ -7,6 +7,7 @@ from typing import Any
 from ... import __version__
 from ...config import Config
 from ...errors import ConfigError, redact
+from .. import computed
 from ..registry import Session, function
 
 
@@ -18,6 +19,25 @@ def media_version() -> str:
     1
     """
     return __version__
+
+
+@function(deterministic=False, directonly=True)
+def add_computed_column(session: Session, table: str, name: str, expression: str, stored: int = 1) -> str:
+    """Add a generated column to a table, for hosts that have only SQL; `SELECT` it by itself, outside of a query.
+
+    `stored` 1 computes all values now and keeps them, so that any SQLite tool can read and index them; 0 computes them
+    when they are read. Everything else of the table stays as it is.
+
+    sql> CREATE TABLE images(image IMAGE)
+    sql> INSERT INTO images VALUES ('photo.jpg'), ('missing.jpg')
+    sql> SELECT add_computed_column('images', 'width', 'width(image)')
+    Added 2 column values with 1 error
+    sql> SELECT image, width FROM images
+    photo.jpg|640
+    missing.jpg|
+    """
+    added = computed.add_computed_column(session, table, name, expression, stored=bool(stored))
+    return str(added) if stored else f"Added column {name}, computed when it is read"
 
 
 @function(deterministic=False)

@@ -16,7 +16,7 @@ def fileurl(media: Media) -> str:
     return media.provider.file_url(media.location)
 
 
-@function()
+@function(perishable=True)
 def presigned_url(media: Media, seconds: int = 3600) -> str:
     """An https:// URL through which anyone can read the object for `seconds`, an hour unless said otherwise.
 

@@ -45,11 +45,22 @@ _ERROR = "Why the object cannot be read as media; NULL when it can."
 
 @table(
     Column("url", "TEXT", "The URL of the object.", lambda row: row.url, pushed=True),
-    Column("name", "TEXT", "The path below the directory that the pattern starts in.", lambda row: row.name, pushed=True),
+    Column(
+        "name",
+        "TEXT",
+        "The path below the directory that the pattern starts in.",
+        lambda row: row.name,
+        pushed=True,
+    ),
     Column("size", "INTEGER", "The size in bytes.", lambda row: row.known("size"), opens=True),
     Column("last_modified", "TEXT", "ISO 8601 in UTC.", lambda row: row.known("last_modified"), opens=True),
     Column("etag", "TEXT", "The entity tag, without quotes.", lambda row: row.known("etag"), opens=True),
-    Column("mime_type", "TEXT", "As the store lists it, or by the extension of the name.", lambda row: row.mime_type),
+    Column(
+        "mime_type",
+        "TEXT",
+        "As the store lists it, or by the extension of the name.",
+        lambda row: row.mime_type,
+    ),
     _lazy(properties.media_type, "TEXT"),
     _lazy(image.width, "INTEGER"),
     _lazy(image.height, "INTEGER"),
@@ -136,4 +147,3 @@ _PREFIXES: dict[str, Callable[[Any], str]] = {
     "GLOB": _literal_of_glob,
     "LIKE": _literal_of_like,
 }
-

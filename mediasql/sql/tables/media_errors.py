@@ -15,7 +15,10 @@ from ..session import Failure
     Column("function", "TEXT", "The function, or table and column, that met it.", attrgetter("function")),
     Column("error", "TEXT", "What happened.", attrgetter("error")),
     Column(
-        "kind", "TEXT", "'not found', 'forbidden', 'damaged', 'unsupported' or 'transient'.", attrgetter("kind")
+        "kind",
+        "TEXT",
+        "'not found', 'forbidden', 'damaged', 'unsupported' or 'transient'.",
+        attrgetter("kind"),
     ),
     Column("status", "INTEGER", "The HTTP status, where there was one.", attrgetter("status")),
     Column("attempts", "INTEGER", "How often it failed.", attrgetter("attempts")),

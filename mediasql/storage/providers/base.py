@@ -148,4 +148,5 @@ class Provider(ABC):
         return location.url
 
     async def close(self) -> None:
-        """Close what `request` and `pages` opened."""
+        """Close what `request` and `pages` opened; nothing, for most."""
+        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,9 +35,7 @@ FIRST_DELAY = 0.25  # seconds; doubles with each attempt, with jitter
 LOOKUP_TIMEOUT = 10.0  # seconds
 
 _RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
-_ERROR_CODE = re.compile(
-    r"<Code>([A-Za-z0-9]{3,60})</Code>|\"(?:reason|code)\"\s*:\s*\"([A-Za-z0-9]{3,60})\""
-)
+_ERROR_CODE = re.compile(r"<Code>([A-Za-z0-9]{3,60})</Code>|\"(?:reason|code)\"\s*:\s*\"([A-Za-z0-9]{3,60})\"")
 
 
 class CloudProvider(Provider):
@@ -69,13 +68,15 @@ class CloudProvider(Provider):
             self._http = aiohttp.ClientSession(timeout=timeout, trust_env=True)
         return self._http
 
-    async def answer(self, request: Request, method: str = "GET") -> tuple[int, Mapping[str, str], bytes]:
+    async def answer(
+        self, request: Request, method: str = "GET", data: bytes | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of one request."""
         from yarl import URL
 
         headers = {"Accept-Encoding": "identity", **request.headers}
         url = URL(request.url, encoded=True)
-        async with self.session().request(method, url, headers=headers, allow_redirects=False) as response:
+        async with self.session().request(method, url, headers=headers, data=data, allow_redirects=False) as response:
             return response.status, response.headers, await response.read()
 
     async def listing(self, prefix: Location, sign: Callable[[], Awaitable[Request]]) -> bytes:
@@ -136,17 +137,18 @@ def need_object(location: Location) -> None:
         raise NotFound("the URL names a bucket or container, and no object in it")
 
 
-async def filesystem_class(module: str, name: str, install: str) -> Any:
+async def filesystem_class(module: str, name: str, install: str, logger: str | None = None) -> Any:
     """A class of an fsspec filesystem.
 
-    The import takes half a second, so it happens in a thread, on first use.
+    The import takes half a second, so it happens in a thread, on first use. `logger` is that of an SDK which
+    warns where credentials are not: without a handler, Python would print that into the user's terminal.
     """
+    if logger is not None and not logging.getLogger(logger).handlers:
+        logging.getLogger(logger).addHandler(logging.NullHandler())
     try:
         return getattr(await asyncio.to_thread(importlib.import_module, module), name)
     except ImportError as error:
-        raise MissingExtra(
-            f"this needs {module.partition('.')[0]} ({error}): pip install {install}"
-        ) from None
+        raise MissingExtra(f"this needs {module.partition('.')[0]} ({error}): pip install {install}") from None
 
 
 def error_code(body: bytes) -> str:

@@ -85,9 +85,7 @@ class GcsProvider(CloudProvider):
         email, sign, by_iam = await self._signing_account(account)
         endpoint = urlsplit(account.endpoint)
         payer = {"userProject": account.payer} if account.payer else None
-        signer = goog4.UrlSigner(
-            email, sign, f"{endpoint.scheme}://{endpoint.netloc}", endpoint.netloc, payer
-        )
+        signer = goog4.UrlSigner(email, sign, f"{endpoint.scheme}://{endpoint.netloc}", endpoint.netloc, payer)
         root = endpoint.path + bucket
         return Signer(
             sign=lambda path, seconds: signer.url(root + sigv4.encode_path(path), seconds),
@@ -163,7 +161,7 @@ class GcsProvider(CloudProvider):
 
     async def _connect(self) -> _Account:
         # Not gcsfs.GCSFileSystem, which asks for each bucket's type over gRPC, on its own connections.
-        kind = await filesystem_class("gcsfs.core", "GCSFileSystem", "gcsfs")
+        kind = await filesystem_class("gcsfs.core", "GCSFileSystem", "gcsfs", "google")
         from fsspec.config import apply_config
         from google.auth.exceptions import GoogleAuthError
 
@@ -325,9 +323,7 @@ def _translated(sign: Callable[[bytes], Any], message: bytes, email: str) -> byt
         text = str(error.args[0]) if error.args else ""
         # google-auth has no other way to tell a refusal of signBlob from an outage than its text.
         if "PERMISSION_DENIED" in text or "403" in text or "denied" in text.lower():
-            raise CredentialsError(
-                f"signing URLs as {email} needs {_PERMISSION} on that account; {_REMEDY}"
-            ) from None
+            raise CredentialsError(f"signing URLs as {email} needs {_PERMISSION} on that account; {_REMEDY}") from None
         raise TransientError(f"the IAM service did not sign as {email}: {text}") from None
 
 

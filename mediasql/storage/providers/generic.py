@@ -58,8 +58,8 @@ class GenericProvider(Provider):
         scheme = Location.parse(url).scheme
         if scheme not in registry and scheme not in known_implementations:
             raise UnknownScheme(
-                f"no provider for {scheme}:// URLs; mediasql reads http, https, s3, gs, az, abfs, wasbs, file and local "
-                "paths by itself, and any other protocol of fsspec whose package is installed"
+                f"no provider for {scheme}:// URLs; mediasql reads http, https, s3, gs, az, abfs, wasbs, file and "
+                "local paths by itself, and any other protocol of fsspec whose package is installed"
             )
         try:
             return fsspec.core.url_to_fs(url, **self.options)  # type: ignore[no-any-return]

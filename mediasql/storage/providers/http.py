@@ -50,7 +50,12 @@ class HttpProvider(Provider):
         options = {k: v for k, v in self.options.items() if k not in ("headers", "username", "password")}
         client = {**options.pop("client_kwargs", {}), "headers": self._headers}
         filesystem = fsspec.filesystem(
-            "http", asynchronous=True, loop=self.loop, skip_instance_cache=True, client_kwargs=client, **options
+            "http",
+            asynchronous=True,
+            loop=self.loop,
+            skip_instance_cache=True,
+            client_kwargs=client,
+            **options,
         )
         path = self.glob_path(prefix)
         start = self.url_at(prefix, path)

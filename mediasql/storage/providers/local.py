@@ -21,12 +21,11 @@ class LocalProvider(Provider):
     def read(self, location: Location, start: int, stop: int) -> Chunk:
         with open(local_path(location), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
-            parts = []
+            data = bytearray()
             wanted = min(stop, status.st_size) - start
-            while wanted > 0 and (part := os.pread(file.fileno(), wanted, start + sum(map(len, parts)))):
-                parts.append(part)
-                wanted -= len(part)
-            return Chunk(b"".join(parts), start, _info(status))
+            while len(data) < wanted and (part := os.pread(file.fileno(), wanted - len(data), start + len(data))):
+                data += part
+            return Chunk(bytes(data), start, _info(status))
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
         directories = await asyncio.to_thread(_directories, prefix, recursive)

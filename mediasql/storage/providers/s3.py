@@ -341,7 +341,5 @@ def _parse_page(body: bytes) -> tuple[list[tuple[str, ObjectInfo]], str | None]:
             etag=(element.findtext(tag("ETag")) or "").strip('"') or None,
         )
         found.append((key, info))
-    token = (
-        root.findtext(tag("NextContinuationToken")) if root.findtext(tag("IsTruncated")) == "true" else None
-    )
+    token = root.findtext(tag("NextContinuationToken")) if root.findtext(tag("IsTruncated")) == "true" else None
     return found, token

@@ -154,12 +154,8 @@ class QuerySigner:
         self._scope = _Scope(keys, region, clock)
         self._base = base
         self._host = host
-        self._credential = (
-            f"X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={quote(keys.access_key, safe=_UNRESERVED)}"
-        )
-        token = (
-            f"X-Amz-Security-Token={quote(keys.token, safe=_UNRESERVED)}&" if keys.token is not None else ""
-        )
+        self._credential = f"X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={quote(keys.access_key, safe=_UNRESERVED)}"
+        token = f"X-Amz-Security-Token={quote(keys.token, safe=_UNRESERVED)}&" if keys.token is not None else ""
         extra = f"&{encode_query(query)}" if query else ""
         self._tail = f"&{token}X-Amz-SignedHeaders=host{extra}"
         self._last: tuple[int, int, str] = (-1, -1, "")
@@ -173,7 +169,5 @@ class QuerySigner:
             query = f"{self._credential}%2F{encoded}&X-Amz-Date={stamp}&X-Amz-Expires={seconds}{self._tail}"
             self._last = last = (second, seconds, query)
         query = last[2]
-        signed = signature(
-            key, stamp, scope, f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD"
-        )
+        signed = signature(key, stamp, scope, f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD")
         return f"{self._base}{path}?{query}&X-Amz-Signature={signed}"

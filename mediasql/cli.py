@@ -1,0 +1,78 @@
+"""The `mediasql` command: APSW's shell on a connection of ours."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import apsw
+import apsw.shell
+
+from . import __version__
+from .connection import register, session_of
+from .errors import MediaError
+
+USAGE = f"""\
+usage: mediasql [OPTIONS] [FILE] [SQL or .command]...
+
+Runs SQL over media in S3, GCS, Azure, HTTP and local files, in a SQLite database: FILE, or one in memory.
+Without SQL it reads standard input: a prompt on a terminal, a script from a pipe.
+
+  -init FILE        run the commands of FILE first
+  -box -csv -json -jsonl -html -line -list -tabs -tcl …   how to print rows; .help mode tells all
+  -header -noheader, -separator SEP, -nullvalue TEXT, -echo, -bail, -batch, -interactive
+  -version          the versions of mediasql and SQLite
+  -help             this text
+
+Configuration is in MEDIASQL_* variables; SELECT media_config('timeout') tells what is in force.
+mediasql {__version__}
+"""
+
+
+class Shell(apsw.shell.Shell):
+    """APSW's shell, which opens our connections and tells when media failed."""
+
+    def usage(self) -> str:
+        return USAGE
+
+    def process_sql(self, sql: str, bindings: Any = None, internal: bool = False, summary: Any = None) -> None:
+        before = _failures(self.db)
+        try:
+            super().process_sql(sql, bindings, internal, summary)
+        finally:
+            failed = _failures(self.db) - before
+            if failed and not internal:
+                self.stdout.flush()
+                what = (
+                    "1 value is NULL because its media"
+                    if failed == 1
+                    else f"{failed} values are NULL because their media"
+                )
+                self.write_error(f"{what} could not be read: SELECT * FROM media_errors\n")
+
+
+def _failures(connection: apsw.Connection) -> int:
+    return session_of(connection).failures.total
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the shell, and leave with status 1 when something failed."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if any(argument in ("-version", "--version") for argument in given):
+        print(f"mediasql {__version__}, SQLite {apsw.sqlite_lib_version()}")
+        return
+    apsw.connection_hooks.append(register)  # also for what `.open` opens
+    try:
+        shell = Shell()
+        _, _, commands = shell.process_args(given)
+        if not commands:
+            shell.cmdloop(
+                intro=f'mediasql {__version__}, SQLite {apsw.sqlite_lib_version()}\nEnter ".help" for instructions\n'
+            )
+    except MediaError as error:
+        print(f"mediasql: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if not getattr(error, "_handle_exception_saw_this", False):
+            print(f"mediasql: {error}", file=sys.stderr)
+        sys.exit(1)
