@@ -54,9 +54,7 @@ class Reading:
     async def _get(self, url: str, span: str | None) -> Answer:
         location = Location.parse(url)
         answer = await self._send(await self.provider.request(location), span)
-        if answer.status >= 300 and await self.provider.recover(
-            location, answer.status, answer.headers, answer.body
-        ):
+        if answer.status >= 300 and await self.provider.recover(location, answer.status, answer.headers, answer.body):
             answer = await self._send(await self.provider.request(location), span)
         return answer
 
@@ -89,9 +87,7 @@ class Reading:
     def presign(self, url: str, seconds: int) -> str:
         return self.signer(url).sign(Location.parse(url).path, seconds)
 
-    def pages(
-        self, url: str, *, recursive: bool = True, page_size: int = 1000, most: int = 1000
-    ) -> list[list[Entry]]:
+    def pages(self, url: str, *, recursive: bool = True, page_size: int = 1000, most: int = 1000) -> list[list[Entry]]:
         async def work() -> list[list[Entry]]:
             found: list[list[Entry]] = []
             pages = self.provider.pages(Location.parse(url), recursive=recursive, page_size=page_size)

@@ -19,7 +19,8 @@ from google.oauth2.credentials import Credentials
 from mediasql import errors
 from mediasql.storage.providers.base import Request
 from mediasql.storage.providers.gcs import GcsProvider
-from tests.servers.gcs import EMAIL, EXPIRED_TOKEN, TOKEN, GcsServer
+from tests.servers.gcs import GcsServer
+from tests.servers.gcs_identity import EMAIL, EXPIRED_TOKEN, TOKEN
 from tests.servers.server import Server
 from tests.storage.metadata import metadata_server
 from tests.storage.reading import ODD_KEYS, Reading, tampered
@@ -145,9 +146,7 @@ def test_no_metadata_server_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> No
         assert time.monotonic() - start < 5
 
 
-def test_credentials_from_the_environment(
-    server: GcsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_credentials_from_the_environment(server: GcsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)

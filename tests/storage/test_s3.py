@@ -62,9 +62,7 @@ def test_a_signer_lasts_as_long_as_its_credentials(server: Server) -> None:
         assert (signer.expires_at, signer.max_seconds) == (None, 604800)
 
 
-@pytest.mark.parametrize(
-    "key", [*ODD_KEYS, "./a/../b.jpg", "/leading.jpg", "trailing..", "\u0001control\t.jpg"]
-)
+@pytest.mark.parametrize("key", [*ODD_KEYS, "./a/../b.jpg", "/leading.jpg", "trailing..", "\u0001control\t.jpg"])
 def test_odd_keys_are_read_presigned_and_listed_exactly(server: Server, key: str) -> None:
     server.put("odd", key, key.encode())
     with reading(server) as s3:
@@ -85,9 +83,7 @@ def test_without_credentials_requests_are_anonymous(server: Server) -> None:
             s3.pages("s3://private/")
 
 
-def test_anonymous_on_request_whatever_credentials_there_are(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_anonymous_on_request_whatever_credentials_there_are(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     with Reading(S3Provider, endpoint_url=server.url, anon=True) as s3:
@@ -158,14 +154,13 @@ def test_session_tokens_are_sent_in_headers_and_urls(server: Server) -> None:
         assert s3.get("s3://private/a/1.jpg").status == 200
         url = s3.presign("s3://private/a/1.jpg", 60)
         assert s3.fetch(url).status == 200
-        assert s3.fetch(
-            url.replace("X-Amz-Security-Token=session", "X-Amz-Security-Token=Xession")
-        ).status in (400, 403)
+        assert s3.fetch(url.replace("X-Amz-Security-Token=session", "X-Amz-Security-Token=Xession")).status in (
+            400,
+            403,
+        )
 
 
-def test_credentials_and_endpoint_from_the_environment(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_credentials_and_endpoint_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", SESSION_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SESSION_SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", SESSION_TOKEN)
@@ -187,13 +182,9 @@ def write_profile(environment: Path, name: str, **values: str) -> None:
     (environment / "aws-credentials").write_text(f"[{name}]\n{lines}")
 
 
-def test_credentials_from_a_profile(
-    server: Server, environment: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_credentials_from_a_profile(server: Server, environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_profile(environment, "media", aws_access_key_id=KEY, aws_secret_access_key=SECRET)
-    (environment / "aws-config").write_text(
-        f"[profile media]\nregion = us-east-1\nendpoint_url = {server.url}\n"
-    )
+    (environment / "aws-config").write_text(f"[profile media]\nregion = us-east-1\nendpoint_url = {server.url}\n")
     with Reading(S3Provider, profile="media") as s3:
         assert s3.get("s3://private/a/1.jpg").status == 200
     monkeypatch.setenv("AWS_PROFILE", "media")
@@ -227,9 +218,7 @@ def test_an_expired_token_that_nothing_replaces_is_tried_once(server: Server) ->
     with reading(server, key=SESSION_KEY, secret=SESSION_SECRET, token="old") as s3:
         assert s3.get("s3://private/a/1.jpg").status == 400
         assert [request.status for request in server.requests() if request.method == "GET"] == [400]
-        with pytest.raises(
-            errors.CredentialsError, match=r"InvalidToken.*check the credentials for S3"
-        ) as caught:
+        with pytest.raises(errors.CredentialsError, match=r"InvalidToken.*check the credentials for S3") as caught:
             s3.pages("s3://private/")
         assert "old" not in str(caught.value)
 
@@ -261,9 +250,7 @@ def test_a_container_role_is_asked_again_before_its_credentials_expire(
             assert len(asked) == 2
 
 
-def test_a_role_that_gives_nothing_is_a_credentials_error(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_role_that_gives_nothing_is_a_credentials_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with container_role([404]) as (url, _):
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
         with (
@@ -333,9 +320,7 @@ def on_aws(monkeypatch: pytest.MonkeyPatch, region: str, **options: Any) -> Read
     """A provider for AWS itself, whose buckets say that they are in `region`."""
     asked: list[str] = []
 
-    async def answer(
-        self: S3Provider, request: Request, method: str = "GET"
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    async def answer(self: S3Provider, request: Request, method: str = "GET") -> tuple[int, Mapping[str, str], bytes]:
         asked.append(request.url)
         assert not request.headers
         assert len(asked) == 1
@@ -397,9 +382,7 @@ def test_the_requester_pays_when_asked_to(monkeypatch: pytest.MonkeyPatch) -> No
         assert "&x-amz-request-payer=requester&" in s3.presign("s3://photos/k", 60)
 
 
-@pytest.mark.parametrize(
-    "bucket", ["evil.example#", "a?b", "u@evil.example", "..", ".", "a\\b", "é", "a%2Fb", ""]
-)
+@pytest.mark.parametrize("bucket", ["evil.example#", "a?b", "u@evil.example", "..", ".", "a\\b", "é", "a%2Fb", ""])
 def test_what_is_no_bucket_name_reaches_no_host(server: Server, bucket: str) -> None:
     with reading(server) as s3:
         with pytest.raises(errors.NotFound):

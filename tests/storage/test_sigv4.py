@@ -38,16 +38,12 @@ def botocore_at(second: int) -> Iterator[None]:
 
 
 @given(credentials, regions, hosts, paths, moments)
-def test_header_signatures_are_those_of_botocore(
-    keys: Keys, region: str, host: str, path: str, second: int
-) -> None:
+def test_header_signatures_are_those_of_botocore(keys: Keys, region: str, host: str, path: str, second: int) -> None:
     encoded = "/bucket/" + encode_path(path)
     ours = HeaderSigner(keys, region, host, clock=lambda: second).headers(encoded)
     request = AWSRequest("GET", f"https://{host}{encoded}")
     with botocore_at(second):
-        signer = botocore.auth.S3SigV4Auth(
-            Credentials(keys.access_key, keys.secret_key, keys.token), "s3", region
-        )
+        signer = botocore.auth.S3SigV4Auth(Credentials(keys.access_key, keys.secret_key, keys.token), "s3", region)
         signer.add_auth(request)
     assert ours == {name.lower(): value for name, value in request.headers.items()}
 
@@ -68,17 +64,10 @@ def test_presigned_urls_are_those_of_botocore(
     assert sorted(parse_qsl(urlsplit(ours).query)) == sorted(parse_qsl(theirs.query))
 
 
-@given(
-    credentials, st.dictionaries(st.text("abcxyz-", min_size=1), st.text(max_size=10), max_size=4), moments
-)
-def test_queries_and_more_headers_are_signed_as_botocore_does(
-    keys: Keys, query: dict[str, str], second: int
-) -> None:
+@given(credentials, st.dictionaries(st.text("abcxyz-", min_size=1), st.text(max_size=10), max_size=4), moments)
+def test_queries_and_more_headers_are_signed_as_botocore_does(keys: Keys, query: dict[str, str], second: int) -> None:
     more = {"x-amz-request-payer": "requester"}
-    try:
-        text = encode_query(query)
-    except UnicodeEncodeError:
-        return
+    text = encode_query(query)
     ours = HeaderSigner(keys, "us-east-1", "h:1", more, clock=lambda: second).headers("/b", text)
     request = AWSRequest("GET", f"http://h:1/b?{text}", headers=dict(more))
     with botocore_at(second):
@@ -94,9 +83,9 @@ def test_the_requester_who_pays_is_part_of_a_presigned_url() -> None:
     ours = QuerySigner(keys, "us-east-1", "https://h", "h", payer, clock=lambda: NOW).url("/k", 60)
     request = AWSRequest("GET", "https://h/k?x-amz-request-payer=requester")
     with botocore_at(NOW):
-        botocore.auth.S3SigV4QueryAuth(
-            Credentials("AKID", "secret", "token"), "s3", "us-east-1", expires=60
-        ).add_auth(request)
+        botocore.auth.S3SigV4QueryAuth(Credentials("AKID", "secret", "token"), "s3", "us-east-1", expires=60).add_auth(
+            request
+        )
     assert sorted(parse_qsl(urlsplit(ours).query)) == sorted(parse_qsl(urlsplit(request.url).query))
 
 

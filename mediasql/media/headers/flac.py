@@ -27,6 +27,7 @@ def flac_info(start: bytes, size: int | None) -> MediaInfo:
         duration=samples / sample_rate if samples else None,
         sample_rate=sample_rate,
         channels=channels,
+        is_default=False,
     )
     microseconds = rescale(samples, 1_000_000, sample_rate) if samples else None
     return timed("flac", ("audio/flac", "audio/flac"), [stream], microseconds=microseconds, size=size)

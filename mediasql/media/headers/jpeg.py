@@ -146,7 +146,7 @@ def jpeg(head: bytes, size: int | None, want_exif: bool) -> Steps:
         frame_count = 1  # its second picture is a gain map, which Pillow does not take for a frame
     return MediaInfo(
         media_type="image",
-        mime_type="image/mpo" if frame_count > 1 else "image/jpeg",
+        mime_type="image/jpeg",  # of multi-picture files too: browsers show those, but not an "image/mpo"
         format="MPO" if frame_count > 1 else "JPEG",
         width=width,
         height=height,

@@ -102,6 +102,7 @@ def mp3(head: bytes, size: int | None, want_exif: bool) -> Steps:
         bit_rate=bit_rate,
         sample_rate=first.sample_rate,
         channels=first.channels,
+        is_default=False,
     )
     microseconds = rescale(ticks, 1_000_000, _TICKS)
     return timed("mp3", ("audio/mpeg", "audio/mpeg"), [stream], microseconds=microseconds, size=size)

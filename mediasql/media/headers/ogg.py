@@ -21,6 +21,7 @@ _LONGEST_PAGE = 65307
 _MOST_PAGES = 1024
 _page_header = struct.Struct("<4sBBqIIIB").unpack_from
 _NOWHERE = -1
+_FIRST_PAGE = 512  # it holds the identification packet alone, of 100 bytes at most
 _MOST_HEADERS = 1 << 20
 _MOST_ASKED = 16
 
@@ -51,9 +52,13 @@ def _page(data: bytes, at: int) -> _Page | None:
 def ogg(head: bytes, size: int | None, want_exif: bool) -> Steps:
     if size is None:
         raise GiveUp("an Ogg file of unknown size")
+    if len(head) < _FIRST_PAGE and len(head) < size:
+        head += yield Span(len(head), _FIRST_PAGE)
     first = _page(head, 0)
     if first is None:
-        raise (DecodeError("Ogg ends inside its first page") if len(head) >= size else GiveUp("a long first page"))
+        if len(head) < _FIRST_PAGE:
+            raise DecodeError("Ogg ends inside its first page")
+        raise GiveUp("Ogg with a long first page")
     packet = head[first.start : first.stop]
     codec = next((codec for codec in _CODECS if packet.startswith(codec.mark)), None)
     if codec is None:
@@ -73,6 +78,7 @@ def ogg(head: bytes, size: int | None, want_exif: bool) -> Steps:
         duration=length / sample_rate,
         sample_rate=sample_rate,
         channels=channels,
+        is_default=False,
     )
     microseconds = rescale(length, 1_000_000, sample_rate)
     return timed("ogg", ("video/ogg", "audio/ogg"), [stream], microseconds=microseconds, size=size)

@@ -87,6 +87,7 @@ def wave(head: bytes, size: int | None, want_exif: bool) -> Steps:
         bit_rate=bits * sample_rate * channels,
         sample_rate=sample_rate,
         channels=channels,
+        is_default=False,
     )
     microseconds = rescale(length, 1_000_000, sample_rate)
     return timed("wav", ("audio/wav", "audio/wav"), [stream], microseconds=microseconds, size=size)

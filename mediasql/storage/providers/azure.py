@@ -1,12 +1,13 @@
-"""az://container/blob and abfs[s], wasb[s]://container@account.dfs.core.windows.net/blob: Azure Blob Storage.
+"""az://container/blob and abfss://container@account.dfs.core.windows.net/blob: Azure Blob Storage.
 
-Options are those of adlfs.AzureBlobFileSystem (`account_name`, `account_key`, `sas_token`, `connection_string`,
-`credential`, `client_id`, `client_secret`, `tenant_id`, `anon`, `account_host`), with FSSPEC_ABFS_* and
-AZURE_STORAGE_* variables. Without any of them Azure's default credential is tried (environment, workload and managed
-identity, az login), and where that has nothing, requests go unsigned, which is all that a public container needs.
+Options are those of adlfs.AzureBlobFileSystem (`account_name`, `account_key`, `sas_token`,
+`connection_string`, `credential`, `client_id`, `client_secret`, `tenant_id`, `anon`, `account_host`), with
+FSSPEC_ABFS_* and AZURE_STORAGE_* variables. Without any of them Azure's default credential is tried
+(environment, workload and managed identity, az login), and where that has nothing, requests go unsigned, which
+is all that a public container needs.
 
-A URL may name its account. Keys, SAS tokens and connection strings are only ever used for their own account;
-tokens of a person or an identity are good for all of Azure Storage, and are sent to the account that the URL names.
+A URL may name its account. Keys, SAS tokens and connection strings are only ever used for their own account.
+Tokens of a person or an identity are good for all of Azure Storage, and go to the account that the URL names.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .cloud import CloudProvider, error_code, filesystem_class, is_directory_mar
 
 # Our own requests go out with one SAS token per container, made for an hour and renewed at half of it.
 SAS_SECONDS = 3600
+DELEGATION_SECONDS = 3600
 RENEWAL_WINDOW = 300
 RENEWAL_PAUSE = 5.0
 
@@ -39,7 +41,6 @@ _CONTAINER = re.compile(r"\$root|\$web|\$logs|[a-z0-9](?:-?[a-z0-9])+")
 _HOST = re.compile(
     r"([a-z0-9]{3,24}(?:-secondary)?)\.(?:blob|dfs)\.(core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net))"
 )
-_REMEDY = "give `account_key`, `sas_token` or `connection_string`, or a credential that may sign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class AzureProvider(CloudProvider):
         return target.request(f"/{sigv4.encode_path(location.path)}")
 
     async def signer(self, location: Location) -> Signer:
-        """A given SAS token is appended as it is: it alone decides how long the URL lives and what it allows."""
+        """A given SAS token is appended as it is: it alone decides how long the URL lives."""
         target = await self._target(location)
         account, base = target.account, target.url + "/"
         if account.credential is None and account.key is None:
@@ -254,9 +255,10 @@ class AzureProvider(CloudProvider):
     # Signing
 
     async def _delegation(self, account: _Account, target: _Target) -> tuple[sas.DelegationKey, float]:
-        """A key to sign with in the name of the credential, good for a week, fetched again after a quarter of it.
+        """A key to sign with in the name of the credential.
 
-        A URL cannot outlive its key, so a URL of five days is whole; one of seven may end up to two days early.
+        A key lives for a week at most, and no URL outlives its key: fetched anew each hour, it costs a URL of seven
+        days little more than that.
         """
         kept = self._delegations.get(account.endpoint)
         if kept is not None and time.time() < kept[1]:
@@ -275,11 +277,12 @@ class AzureProvider(CloudProvider):
             raise TransientError(f"{account.endpoint} gives no user delegation key", status=status)
         if status != 200:
             raise CredentialsError(
-                f"signing URLs of {account.endpoint} needs a user delegation key, which was refused with {status} "
-                f"{error_code(answer)}: the credential needs the role Storage Blob Delegator; or {_REMEDY}",
+                f"signing URLs of {account.endpoint} needs a user delegation key, which was refused with "
+                f"{status} {error_code(answer)}: give the credential the role Storage Blob Delegator, "
+                "or give `account_key` or `sas_token`",
                 status=status,
             )
-        kept = _parse_delegation_key(answer), now + sas.DELEGATION_MAX_SECONDS / 4
+        kept = _parse_delegation_key(answer), now + DELEGATION_SECONDS
         self._delegations[account.endpoint] = kept
         return kept
 

@@ -100,7 +100,7 @@ class Provider(ABC):
 
     async def request(self, location: Location) -> Request | None:
         """The GET that reads `location`; None where the store has no HTTP form, and `read` serves."""
-        return None
+        return
 
     async def recover(self, location: Location, status: int, headers: Mapping[str, str], body: bytes) -> bool:
         """Learn from an answer that refused `request` (the bucket's region, an expired token).
@@ -149,4 +149,4 @@ class Provider(ABC):
 
     async def close(self) -> None:
         """Close what `request` and `pages` opened; nothing, for most."""
-        return None
+        return

@@ -128,7 +128,7 @@ def test_jumps_over_what_it_does_not_need() -> None:
 
 def test_counts_pictures() -> None:
     info = drive(jpeg, pictures()).info
-    assert (info.format, info.mime_type, info.frame_count) == ("MPO", "image/mpo", 3)
+    assert (info.format, info.mime_type, info.frame_count) == ("MPO", "image/jpeg", 3)
 
 
 def test_gain_map_is_no_picture() -> None:
