@@ -264,13 +264,11 @@ class AzureProvider(CloudProvider):
         if kept is not None and time.time() < kept[1]:
             return kept
         now = time.time()
-        start, expiry = sas.timestamp(now - 300), sas.timestamp(now + sas.DELEGATION_MAX_SECONDS - 600)
-        body = f"<KeyInfo><Start>{start}</Start><Expiry>{expiry}</Expiry></KeyInfo>"
         request = Request(f"{account.endpoint}/?restype=service&comp=userdelegationkey", target.headers)
         import aiohttp
 
         try:
-            status, _, answer = await self.answer(request, "POST", body.encode())
+            status, _, answer = await self.answer(request, "POST", sas.DelegationKey.request(now))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TransientError(f"{account.endpoint} gives no user delegation key: {error}") from None
         if status >= 500 or status in (408, 429):
@@ -282,7 +280,7 @@ class AzureProvider(CloudProvider):
                 "or give `account_key` or `sas_token`",
                 status=status,
             )
-        kept = _parse_delegation_key(answer), now + DELEGATION_SECONDS
+        kept = sas.DelegationKey.parse(answer), now + DELEGATION_SECONDS
         self._delegations[account.endpoint] = kept
         return kept
 
@@ -322,22 +320,6 @@ def _account(filesystem: Any) -> _Account:
         # adlfs makes its own credentials in two kinds; the asynchronous one would belong to fsspec's loop.
         return replace(account, credential=filesystem.sync_credential or credential)
     return account
-
-
-def _parse_delegation_key(body: bytes) -> sas.DelegationKey:
-    from xml.etree import ElementTree
-
-    root = ElementTree.fromstring(body)
-    names = (
-        "SignedOid",
-        "SignedTid",
-        "SignedStart",
-        "SignedExpiry",
-        "SignedService",
-        "SignedVersion",
-        "Value",
-    )
-    return sas.DelegationKey(*(root.findtext(name) or "" for name in names))
 
 
 def _parse_page(body: bytes) -> tuple[list[tuple[str, ObjectInfo]], str | None]:

@@ -30,6 +30,21 @@ class DelegationKey:
     version: str
     value: str = field(repr=False)
 
+    @staticmethod
+    def request(now: float) -> bytes:
+        """The body that asks for a key as long-lived as there are, with room for clocks that differ."""
+        start, expiry = timestamp(now - 300), timestamp(now + DELEGATION_MAX_SECONDS - 600)
+        return f"<KeyInfo><Start>{start}</Start><Expiry>{expiry}</Expiry></KeyInfo>".encode()
+
+    @classmethod
+    def parse(cls, body: bytes) -> DelegationKey:
+        """The key in the answer."""
+        from xml.etree import ElementTree
+
+        root = ElementTree.fromstring(body)
+        names = ("SignedOid", "SignedTid", "SignedStart", "SignedExpiry", "SignedService", "SignedVersion", "Value")
+        return cls(*(root.findtext(name) or "" for name in names))
+
 
 def timestamp(seconds: float) -> str:
     """Seconds since the epoch as SAS wants them: UTC, whole seconds."""
