@@ -1,0 +1,128 @@
+"""Writes the parts of README.md that are made by running: `python -m tests.readme`, or `make readme`.
+
+They stand between `<!-- begin KIND ARGUMENT -->` and `<!-- end -->`. Addresses that differ from run to run (the ports of
+the sample stores) are replaced by fixed ones; nothing else is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+from mediasql.config import Config
+from mediasql.sql.registry import examples, functions, summary, tables
+from tests import store
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+_PART = re.compile(r"(<!-- begin (\w+) ?(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+FAMILIES = {
+    "properties": "Any media",
+    "image": "Images and video",
+    "timed": "Video and audio",
+    "url": "URLs",
+    "control": "mediasql itself",
+}
+
+
+def render(text: str) -> str:
+    """The README with all its generated parts made anew. The sample stores must be running."""
+    return _PART.sub(lambda part: f"{part[1]}{_KINDS[part[2]](part[3])}{part[4]}", text)
+
+
+def _example(name: str) -> str:
+    sys.path.insert(0, str(ROOT / "sql_examples"))
+    from demo import transcript
+
+    parts: list[str] = []
+    quiet: list[str] = []
+    with _directory(Path(os.environ["SAMPLES_FOLDER"]).parent):
+        for statement, output in transcript((ROOT / "sql_examples" / f"{name}.sql").read_text()):
+            quiet.append(statement)
+            if output:
+                parts.append(_block("sql", "\n".join(quiet)) + _block("text", _stable(output)))
+                quiet = []
+    if quiet:
+        parts.append(_block("sql", "\n".join(quiet)))
+    return "".join(parts)
+
+
+def _block(language: str, text: str) -> str:
+    return f"```{language}\n{text.strip(chr(10))}\n```\n"
+
+
+def _stable(output: str) -> str:
+    return re.sub(r"127\.0\.0\.1:\d{5}", "127.0.0.1:49152", output)
+
+
+def _functions(_: str) -> str:
+    lines = []
+    for family, title in FAMILIES.items():
+        lines.append(f"\n**{title}**\n\n| function | value | for example |\n|---|---|---|\n")
+        for function in functions().values():
+            if function.family == family:
+                (sql, result), *_ = examples(function.doc)
+                lines.append(f"| `{function.signature}` | {_cell(summary(function.doc))} | {_code(sql)} → {_code(result)} |\n")
+    return "".join(lines)
+
+
+def _tables(_: str) -> str:
+    lines = []
+    for table in tables().values():
+        lines.append(f"\n**`{table.signature}`**: {_cell(summary(table.doc))}\n\n| column | type | |\n|---|---|---|\n")
+        for column in table.columns:
+            lines.append(f"| `{column.name}` | {column.type or 'any'} | {_cell(column.doc)} |\n")
+    return "".join(lines)
+
+
+def _options(_: str) -> str:
+    lines = ["| option | variable | default | meaning |\n|---|---|---|---|\n"]
+    for option in fields(Config):
+        default = getattr(Config(), option.name)
+        lines.append(
+            f"| `{option.name}` | `MEDIASQL_{option.name.upper()}` | `{default}` | {option.metadata['doc']} |\n"
+        )
+    return "".join(lines)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    text = text.replace("\n", " ").replace("|", "\\|")
+    return f"`{text}`" if text.strip("\\|") else "NULL"
+
+
+_KINDS: dict[str, Callable[[str], str]] = {
+    "example": _example,
+    "functions": _functions,
+    "tables": _tables,
+    "options": _options,
+}
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def main() -> None:
+    with store.start() as running:
+        os.environ.update(running.environment)
+        README.write_text(render(README.read_text()))
+
+
+if __name__ == "__main__":
+    main()
