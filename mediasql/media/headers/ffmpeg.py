@@ -55,6 +55,8 @@ def timed(
     audio = next((stream for stream in streams if stream.type == "audio"), None)
     if video is None and audio is None:
         raise GiveUp(f"{format} without pictures or sound")
+    if microseconds is not None and microseconds < 0:
+        raise GiveUp(f"{format} that ends before it begins")
     return MediaInfo(
         media_type="video" if video else "audio",
         mime_type=mime_types[0 if video else 1],
@@ -67,7 +69,7 @@ def timed(
         frame_count=video.frame_count if video else None,
         video_codec=video.codec if video else None,
         audio_codec=audio.codec if audio else None,
-        bit_rate=int(size * 8.0 * 1e6 / microseconds) if microseconds and microseconds > 0 and size else None,
+        bit_rate=int(size * 8.0 * 1e6 / microseconds) or None if microseconds and size else None,
         sample_rate=audio.sample_rate if audio else None,
         channels=audio.channels if audio else None,
         streams=tuple(streams),
@@ -76,7 +78,7 @@ def timed(
 
 def read(head: bytes, start: int, stop: int, what: str) -> Generator[Span, bytes, bytes]:
     """Bytes `start` to `stop`, all of them: from `head` if they are in it, else asked for."""
-    data = head[start:stop] if stop <= len(head) else (yield Span(start, stop))
+    data = head[start:stop] if stop <= len(head) or start == stop else (yield Span(start, stop))
     if len(data) < stop - start:
         raise DecodeError(f"{what} is cut short: the file ends at byte {start + len(data)}, not {stop}")
     return data

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ...errors import DecodeError
 from ..info import MediaInfo, StreamInfo
-from . import Steps, header
+from . import GiveUp, Steps, header
 from .ffmpeg import read, rescale, timed
 
 
@@ -16,10 +15,10 @@ def flac(head: bytes, size: int | None, want_exif: bool) -> Steps:
 def flac_info(start: bytes, size: int | None) -> MediaInfo:
     """What the first 42 bytes tell. The number of samples is 0, unknown, if the encoder could not go back."""
     if start[4] & 127 or start[5:8] != b"\0\0\x22":
-        raise DecodeError("FLAC does not start with its STREAMINFO block")
+        raise GiveUp("FLAC that does not start with its STREAMINFO block")
     sample_rate, channels, samples = stream_info(start[8:42])
     if not sample_rate:
-        raise DecodeError("FLAC has a sampling rate of 0")
+        raise GiveUp("FLAC with a sampling rate of 0")
     stream = StreamInfo(
         index=0,
         type="audio",

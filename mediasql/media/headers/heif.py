@@ -23,7 +23,7 @@ _HEIC = frozenset([b"heic", b"heix", b"heim", b"heis"])
 _STILLS = _AVIF | _HEIC | {b"mif1", b"msf1", b"mif2"}
 _SEQUENCES = frozenset([b"avis", b"msf1"])
 # Tiles of a large picture are an item each; this is room for thousands.
-_MOST_META = 1 << 20
+_MOST_META = 1 << 19
 _MOST_ITEM = 1 << 24
 _MOST_ITEMS = 16384
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0", b"urn:mpeg:hevc:2015:auxid:1\0")
@@ -59,6 +59,8 @@ class _Meta(NamedTuple):
 
 @header(matches=lambda head: head[4:8] == b"ftyp" and head[8:12] in _STILLS)
 def heif(head: bytes, size: int | None, want_exif: bool) -> Steps:
+    if len(head) < 16:
+        raise DecodeError("HEIF ends inside its ftyp box")
     (length,) = struct.unpack_from(">I", head)
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(length, len(head), 1024) - 3, 4))}
     if head[8:12] in _SEQUENCES:
@@ -70,7 +72,7 @@ def heif(head: bytes, size: int | None, want_exif: bool) -> Steps:
         exif_item, xmp_item = _place(meta, b"Exif"), _place(meta, b"mime")
     except (KeyError, struct.error, IndexError) as error:
         raise GiveUp(f"an unusual meta box: {error!r}") from None
-    exif = yield from _read(meta, head, exif_item, want_exif)
+    exif = yield from _read(meta, head, size, exif_item, want_exif)
     block = exif[4 + int.from_bytes(exif[:4], "big") :] if exif else None
     known = exif is not None
     turned = info.orientation
@@ -79,7 +81,7 @@ def heif(head: bytes, size: int | None, want_exif: bool) -> Steps:
         # not speak of XMP, but Pillow listens to it.
         turned = 1 if block and exif_block.orientation(block) is not None else None
         if turned is None and info.format == "AVIF" and known:
-            xmp = yield from _read(meta, head, xmp_item, want_exif)
+            xmp = yield from _read(meta, head, size, xmp_item, want_exif)
             turned = exif_block.xmp_orientation(xmp) if xmp else None
             known = xmp is not None
     return replace(info, orientation=turned, exif=block or None, exif_read=known)
@@ -204,7 +206,7 @@ def _place(meta: _Meta, kind: bytes) -> list[tuple[int, int, int]]:
 
 
 def _read(
-    meta: _Meta, head: bytes, extents: list[tuple[int, int, int]], wanted: bool
+    meta: _Meta, head: bytes, size: int | None, extents: list[tuple[int, int, int]], wanted: bool
 ) -> Generator[Span, bytes, bytes | None]:
     """The content of an item, empty if there is none, None if it was not read."""
     if not extents:
@@ -218,4 +220,6 @@ def _read(
         return meta.data[idat.start + start : min(idat.start + stop, idat.stop)] if idat else None
     if stop <= len(head):
         return head[start:stop]
+    if size is not None and stop > size:
+        return b""
     return (yield Span(start, stop)) if wanted else None

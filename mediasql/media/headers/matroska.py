@@ -11,7 +11,6 @@ import struct
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 
-from ...errors import DecodeError
 from ..info import StreamInfo
 from . import GiveUp, Span, Steps, header
 from .ffmpeg import ratio, read, timed
@@ -102,7 +101,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 def matroska(head: bytes, size: int | None, want_exif: bool) -> Steps:
     ebml = _element(head, 0)
     if ebml is None or not 0 < ebml[2] <= _MOST_BODY:
-        raise DecodeError("Matroska ends inside its EBML header")
+        raise GiveUp("a damaged EBML header")
     described = dict(_elements((yield from read(head, ebml[1], ebml[1] + ebml[2], "the EBML header"))))
     doc_type = described.get(0x4282, b"").rstrip(b"\0")
     if doc_type not in (b"matroska", b"webm"):
@@ -142,6 +141,8 @@ def _find(head: bytes, at: int, size: int | None) -> Generator[Span, bytes, tupl
         if kind in (_INFO, _TRACKS, _SEEK_HEAD) and kind not in found:
             if not 0 <= length <= _MOST_BODY:
                 raise GiveUp(f"a Matroska element of {length} bytes")
+            if size is not None and body + length > size:
+                raise GiveUp("Matroska that ends in its header")
             found[kind] = yield from read(head, body, body + length, "Matroska")
             if kind == _SEEK_HEAD:
                 places = {name: segment + place for name, place in _seek(found[kind])} | places
@@ -154,7 +155,8 @@ def _find(head: bytes, at: int, size: int | None) -> Generator[Span, bytes, tupl
             at = places.pop(missing)
         else:
             at = body + length
-    raise DecodeError("Matroska ends before its Info and Tracks elements")
+    # FFmpeg looks for the next element that it knows where one is damaged, so what is missing may yet be found.
+    raise GiveUp("Matroska that ends before its Info and Tracks elements")
 
 
 def _seek(body: bytes) -> Iterator[tuple[int, int]]:
@@ -188,8 +190,8 @@ def _duration(info: bytes) -> int:
 
 def _stream(track: dict[int, bytes], index: int) -> StreamInfo | None:
     """The stream that FFmpeg makes of a TrackEntry (RFC 9559 5.1.4.1); None for kinds that it passes over."""
-    kind, codec = _unsigned(track.get(0x83, b"")), track.get(0x86, b"").rstrip(b"\0")
-    language = track.get(0x22B59C, b"eng").rstrip(b"\0").decode("ascii", "replace")
+    kind, codec = _unsigned(track.get(0x83, b"")), track.get(0x86, b"").split(b"\0")[0]
+    language = track.get(0x22B59C, b"eng").split(b"\0")[0].decode("ascii", "replace")
     common = StreamInfo(
         index=index,
         type="subtitle",

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Generator
 from typing import NamedTuple
 
-from ...errors import DecodeError
 from ..info import StreamInfo
 from . import GiveUp, Span, Steps, header
 from .ffmpeg import rescale, timed
@@ -71,7 +70,8 @@ def _alike(frame: _Frame | None, first: _Frame) -> bool:
 def mp3(head: bytes, size: int | None, want_exif: bool) -> Steps:
     at = yield from _after_tags(head)
     if size is not None and at >= size:
-        raise DecodeError(f"MP3 ends inside its ID3 tag, which reaches to byte {at}")
+        # FFmpeg looks for sound inside a tag that overruns the file.
+        raise GiveUp(f"an ID3 tag that reaches to byte {at}, behind the end")
     stop = at + _TAG_ROOM if size is None else min(at + _TAG_ROOM, size)
     start = head[at:stop] if stop <= len(head) else (yield Span(at, stop))
     if start.startswith(b"fLaC"):
@@ -80,13 +80,15 @@ def mp3(head: bytes, size: int | None, want_exif: bool) -> Steps:
     if first is None:
         raise GiveUp("an ID3 tag before something that is not MP3")
 
-    bit_rate: int | None = first.bit_rate
+    bit_rate = first.bit_rate
     frames, length, tagged = _tag(start, first, size - at if size else None)
     if tagged:
         ticks = rescale(frames[0] * first.samples - frames[1], _TICKS, first.sample_rate)
         # The frame that holds the tag may be of another rate than those that hold the sound.
         second = _frame(start[first.length : first.length + 4])
-        bit_rate = second.bit_rate if second else None
+        if second is None or not _alike(second, first):
+            raise GiveUp("MP3 whose tag is not followed by sound")
+        bit_rate = second.bit_rate
         if length:
             bit_rate = rescale(length, 8 * first.sample_rate, frames[0] * first.samples)
     else:

@@ -23,6 +23,7 @@ from .mp4_tables import data_size, edits, first_shown, time_to_sample
 FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 # About ten hours of film and sound. The index of a longer one is not worth keeping in memory for its header.
 _MOST_MOOV = 64 << 20
+_MOST_TRACKS = 256
 # Brands of stills and their sequences, and of a camera's raw files. The rest that starts with `ftyp` is a
 # movie.
 _STILLS = frozenset(
@@ -138,7 +139,10 @@ def _movie(moov: bytes, size: int | None, brand: bytes) -> MediaInfo:
         if b"cmov" in parts:
             raise GiveUp("a compressed movie header")
         time_scale, turn = _movie_header(moov, parts[b"mvhd"])
-        tracks = [_track(moov, box, time_scale, turn) for box in boxes(moov, 0, len(moov)) if box.kind == b"trak"]
+        traks = [box for box in boxes(moov, 0, len(moov)) if box.kind == b"trak"]
+        if len(traks) > _MOST_TRACKS:
+            raise GiveUp(f"a movie of {len(traks)} tracks")
+        tracks = [_track(moov, box, time_scale, turn) for box in traks]
         chapters = {id for track in tracks for id in track.chapters}
         made = [_stream(moov, index, track, track.id in chapters) for index, track in enumerate(tracks)]
     except (KeyError, struct.error, IndexError) as error:
@@ -225,7 +229,7 @@ def _track(data: bytes, box: Box, movie_scale: int, turn: _Matrix) -> _Track:
         length=length,
         language=_language(language),
         samples=samples,
-        data_size=None if ticking else data_size(data, table),
+        data_size=None if ticking else data_size(data, table, samples),
         entry=entry,
         chapters=_chapters(data, references) if references else [],
     )

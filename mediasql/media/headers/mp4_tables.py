@@ -44,12 +44,14 @@ def _words(data: bytes, start: int, count: int) -> tuple[array[int], array[int]]
     return numbers[::2], numbers[1::2]
 
 
-def data_size(data: bytes, table: dict[bytes, Box]) -> int | None:
-    """Bytes of all samples of a track, from stsz (8.7.3.2)."""
+def data_size(data: bytes, table: dict[bytes, Box], samples: int) -> int | None:
+    """Bytes of all samples of a track, from stsz (8.7.3.2). It must be of as many `samples` as stts."""
     box = table.get(b"stsz")
     if box is None:
         return None
     each, count = _pair(data, box.start + 4)
+    if count != samples:
+        raise GiveUp("tables of different numbers of samples")
     if each:
         return int(each * count)
     if 12 + 4 * count > box.stop - box.start:
