@@ -101,7 +101,7 @@ def _meta(data: bytes) -> _Meta:
     of_primary: dict[bytes, bytes] = {}
     of_coded = {} if tiles else of_primary
     alpha = False
-    for item, number in _associations(data, properties[b"ipma"]):
+    for item, number in _associations(data, properties[b"ipma"], {primary, coded} | auxiliary):
         if not 0 < number <= len(made):
             continue
         kind, start, stop = made[number - 1]
@@ -130,14 +130,17 @@ def _references(data: bytes, box: Box) -> Iterator[tuple[bytes, int, list[int]]]
         yield kind, source, list(struct.unpack_from(f">{count}{code}", data, start + width + 2))
 
 
-def _associations(data: bytes, box: Box) -> Iterator[tuple[int, int]]:
-    """Items and the numbers, from 1, of their properties, from ipma (23008-12 9.3.1)."""
+def _associations(data: bytes, box: Box, wanted: set[int]) -> Iterator[tuple[int, int]]:
+    """The `wanted` items and the numbers, from 1, of their properties, from ipma (23008-12 9.3.1)."""
     version, wide = data[box.start], data[box.start + 3] & 1
     (count,) = struct.unpack_from(">I", data, box.start + 4)
     at = box.start + 8
     for _ in range(min(count, _MOST_ITEMS)):
         item, numbers = struct.unpack_from(">IB" if version else ">HB", data, at)
         at += 5 if version else 3
+        if item not in wanted:
+            at += numbers * (2 if wide else 1)
+            continue
         for _ in range(numbers):
             if wide:
                 yield item, (data[at] << 8 | data[at + 1]) & 0x7FFF

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from ..info import MediaInfo, StreamInfo
 from . import GiveUp, Steps, header
@@ -254,22 +254,21 @@ def _language(code: int) -> str | None:
 def _stream(data: bytes, index: int, track: _Track, chapters: bool) -> StreamInfo | None:
     """The stream that FFmpeg makes of a track; None for pictures of chapters, which are not of the film."""
     kind = track.entry.kind
-    stream = StreamInfo(
-        index=index,
-        type="data",
-        duration=track.duration / track.time_scale,
-        frame_count=track.samples or None,
-        language=track.language,
-        is_default=track.enabled,
-    )
+    common: dict[str, Any] = {
+        "index": index,
+        "duration": track.duration / track.time_scale,
+        "frame_count": track.samples or None,
+        "language": track.language,
+        "is_default": track.enabled,
+    }
     if track.handler == b"vide":
-        return None if chapters else _pictures(data, track, stream)
+        return None if chapters else _pictures(data, track, common)
     if track.handler == b"soun":
         heard = sound(data, track.entry, track.time_scale)
         # FFmpeg reckons it from the sizes of the samples, except of PCM; AC-3's frames tell their own.
         rate = heard.bit_rate or _bit_rate(track)
-        return replace(
-            stream,
+        return StreamInfo(
+            **common,
             type="audio",
             codec=heard.codec,
             bit_rate=rate,
@@ -277,13 +276,13 @@ def _stream(data: bytes, index: int, track: _Track, chapters: bool) -> StreamInf
             channels=heard.channels,
         )
     if kind in _TEXT and not chapters:
-        return replace(stream, type="subtitle", codec=_TEXT[kind])
+        return StreamInfo(**common, type="subtitle", codec=_TEXT[kind])
     if track.handler not in _DATA and not chapters:
         raise GiveUp(f"a track of {track.handler!r}, {kind!r}")
-    return stream
+    return StreamInfo(**common, type="data")
 
 
-def _pictures(data: bytes, track: _Track, stream: StreamInfo) -> StreamInfo:
+def _pictures(data: bytes, track: _Track, common: dict[str, Any]) -> StreamInfo:
     kind, start, stop = track.entry
     codec = _VIDEO.get(kind)
     if kind == b"mp4v":
@@ -294,8 +293,8 @@ def _pictures(data: bytes, track: _Track, stream: StreamInfo) -> StreamInfo:
     width, height = struct.unpack_from(">HH", data, start + 24)
     if not (width and height and track.samples and track.length):
         raise GiveUp("a track of pictures without their size or times")
-    return replace(
-        stream,
+    return StreamInfo(
+        **common,
         type="video",
         codec=codec,
         bit_rate=_bit_rate(track),

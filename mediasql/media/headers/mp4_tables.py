@@ -36,11 +36,17 @@ def time_to_sample(data: bytes, box: Box) -> tuple[int, int, bool]:
     return samples, length, entries == 1 and most == 1
 
 
-def _words(data: bytes, start: int, count: int) -> tuple[array[int], array[int]]:
-    """The even and the odd ones of `count` numbers, in four bytes each however many there are."""
+def _numbers(data: bytes, start: int, count: int) -> array[int]:
+    """`count` numbers of 32 bits, which take four bytes each in memory too."""
     numbers = array("I", data[start : start + 4 * count])
     if sys.byteorder == "little":
         numbers.byteswap()
+    return numbers
+
+
+def _words(data: bytes, start: int, count: int) -> tuple[array[int], array[int]]:
+    """The even and the odd ones of `count` numbers."""
+    numbers = _numbers(data, start, count)
     return numbers[::2], numbers[1::2]
 
 
@@ -56,11 +62,7 @@ def data_size(data: bytes, table: dict[bytes, Box], samples: int) -> int | None:
         return int(each * count)
     if 12 + 4 * count > box.stop - box.start:
         raise GiveUp("a table of sizes that overruns its box")
-    sizes = int.from_bytes(data[box.start + 12 : box.start + 12 + 4 * count], "big")
-    # The sum of the 32-bit digits of a number at C's speed: even and odd digits are added in lanes of 64
-    # bits, and the lanes by the remainder modulo 2**64 - 1, as one casts out nines.
-    mask = int.from_bytes(b"\0\0\0\0\xff\xff\xff\xff" * ((count + 1) // 2), "big")
-    return int(((sizes & mask) + (sizes >> 32 & mask)) % 0xFFFFFFFFFFFFFFFF)
+    return sum(_numbers(data, box.start + 12, count))
 
 
 def edits(data: bytes, edts: Box, time_scale: int, movie_scale: int) -> tuple[int, int] | None:

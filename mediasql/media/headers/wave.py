@@ -31,6 +31,7 @@ _DISGUISED = (
     b"\x7f\xfe\x80\x01",
     b"\x72\xf8\x1f\x4e",
 )
+_LOOKED_AT = 4096
 _MOST_CHUNKS = 64
 _MOST_FMT = 4096
 
@@ -72,7 +73,8 @@ def wave(head: bytes, size: int | None, want_exif: bool) -> Steps:
         raise DecodeError("WAVE has no fmt chunk")
     if data is None:
         raise DecodeError("WAVE ends before its data chunk")
-    if any(mark in head[data[0] :] for mark in _DISGUISED):
+    sound = head[data[0] : data[0] + _LOOKED_AT]
+    if any(mark in sound for mark in _DISGUISED):
         raise GiveUp("what may be DTS or AC-3 in a WAVE file")
 
     codec, bits, channels, sample_rate, bit_rate = _format(fmt)
