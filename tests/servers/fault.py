@@ -99,9 +99,7 @@ class FaultProxy:
         except OSError:
             pass
 
-    async def downwards(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault
-    ) -> None:
+    async def downwards(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault) -> None:
         limits = [n for n in (fault.cut_after, fault.fin_after, fault.stall_after) if n is not None]
         left = min(limits, default=None)
         while data := await reader.read(65536):

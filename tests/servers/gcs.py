@@ -175,9 +175,7 @@ def parts(body: bytes, content_type: str) -> Iterator[tuple[bytes, bytes]]:
 def failure(refused: Refused, is_json: bool) -> Answer:
     if is_json:
         reasons = [{"message": str(refused), "domain": "global", "reason": refused.code}]
-        return as_json(
-            {"error": {"code": refused.status, "message": str(refused), "errors": reasons}}, refused.status
-        )
+        return as_json({"error": {"code": refused.status, "message": str(refused), "errors": reasons}}, refused.status)
     # The XML API has no 401 for anonymous callers, and capitalises its codes.
     status, code = (403, "AccessDenied") if refused.code == "required" else (refused.status, refused.code)
     body = f"<Error><Code>{code}</Code><Message>{escape(str(refused))}</Message></Error>"

@@ -110,9 +110,7 @@ class Bucket:
             if entry <= last or entry in prefixes[-1:]:
                 continue
             if len(items) + len(prefixes) == limit:
-                token = base64.urlsafe_b64encode(
-                    max([*prefixes[-1:], *(i["name"] for i in items[-1:])]).encode()
-                )
+                token = base64.urlsafe_b64encode(max([*prefixes[-1:], *(i["name"] for i in items[-1:])]).encode())
                 return listing(items, prefixes, nextPageToken=token.decode())
             if found:
                 prefixes.append(entry)

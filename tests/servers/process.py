@@ -67,9 +67,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(
-    command: Callable[[int], Sequence[str]], port: int, log: Path, env: dict[str, str] | None
-) -> Child:
+def launch(command: Callable[[int], Sequence[str]], port: int, log: Path, env: dict[str, str] | None) -> Child:
     with log.open("wb") as output:
         process = subprocess.Popen(
             list(command(port)),

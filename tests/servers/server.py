@@ -67,9 +67,7 @@ class Reply:
     body: bytes
 
 
-def fetch(
-    url: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None
-) -> Reply:
+def fetch(url: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None) -> Reply:
     """One request, sent as it is: no proxies, no redirects, no tidying of the path."""
     _, _, host, *path = url.split("/", 3)
     connection = http.client.HTTPConnection(host, timeout=60)

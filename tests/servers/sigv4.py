@@ -108,9 +108,7 @@ def check_time(given: Signature, signed_at: datetime.datetime) -> None:
     now = datetime.datetime.now(datetime.UTC)
     if not given.presigned:
         if abs(now - signed_at) > SKEW:
-            raise Denied(
-                403, "RequestTimeTooSkewed", "The request time and the current time differ too much."
-            )
+            raise Denied(403, "RequestTimeTooSkewed", "The request time and the current time differ too much.")
         return
     if not str(given.expires).isdigit() or not 0 < int(str(given.expires)) <= WEEK:
         raise Denied(400, "AuthorizationQueryParametersError", "X-Amz-Expires must be less than a week")

@@ -40,9 +40,7 @@ def bucket(server: gcs.GcsServer, name: str = "private") -> Any:
 def signed(server: gcs.GcsServer, name: str = "a/b.bin", seconds: int = 60, **more: Any) -> str:
     blob = bucket(server).blob(name)
     expiration = timedelta(seconds=seconds)
-    return str(
-        blob.generate_signed_url(version="v4", expiration=expiration, api_access_endpoint=server.url, **more)
-    )
+    return str(blob.generate_signed_url(version="v4", expiration=expiration, api_access_endpoint=server.url, **more))
 
 
 def test_a_service_account_reads_and_writes(server: gcs.GcsServer) -> None:

@@ -46,9 +46,7 @@ def test_a_taken_port_is_left_for_another() -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         ports = [stranger.getsockname()[1], free_port()]
         command = python_module("tests.servers.http")
-        with running(
-            lambda port: [*command(port)[:-1], str(ports.pop(0)) if ports[1:] else str(port)]
-        ) as child:
+        with running(lambda port: [*command(port)[:-1], str(ports.pop(0)) if ports[1:] else str(port)]) as child:
             assert listens(child)
 
 
