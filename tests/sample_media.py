@@ -1,17 +1,19 @@
 """Media made from nothing, the same bytes everywhere (for one version of Pillow and PyAV).
 
-`python -m tests.sample_media FOLDER` writes them. `web/` is what the HTTP server has, `s3/` and `gcs/` hold a
-folder per bucket, `local/` is for files on disk.
+`python -m tests.sample_media FOLDER` writes them. `web/` is what the HTTP server has; `s3/`, `gcs/` and `azure/` hold
+a folder per bucket or container; `local/` is for files on disk, and `archive/` is what the zip file holds.
 """
 
 from __future__ import annotations
 
 import array
 import cmath
+import io
 import math
 import random
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -59,9 +61,7 @@ SAMPLES: dict[str, Photo | Video | Audio] = {
     "web/images/000000000090.jpg": Photo(640, 429, 90),
     "web/images/000000000106.jpg": Photo(640, 426, 106),
     "web/images/logo.png": Photo(256, 256, 7),
-    "s3/media-samples/photos/alps.jpg": Photo(
-        1600, 1200, 1, "Fujifilm X-T4", "2024:07:14 06:12:09", (45.8326, 6.8652)
-    ),
+    "s3/media-samples/photos/alps.jpg": Photo(1600, 1200, 1, "Fujifilm X-T4", "2024:07:14 06:12:09", (45.8326, 6.8652)),
     "s3/media-samples/photos/berlin.jpg": Photo(
         1200, 800, 2, "Canon EOS R6", "2023:11:02 17:45:00", (52.5163, 13.3777)
     ),
@@ -73,32 +73,74 @@ SAMPLES: dict[str, Photo | Video | Audio] = {
     ),
     "s3/media-samples/photos/scan.png": Photo(640, 480, 5),
     "s3/media-samples/photos/tokyo.webp": Photo(1024, 768, 6),
+    "s3/media-samples/inbox/IMG_0412.jpg": Photo(
+        1280, 960, 41, "Google Pixel 8", "2025:06:21 20:14:55", (59.3250, 18.0710)
+    ),
+    "s3/media-samples/inbox/IMG_0413.jpg": Photo(
+        960, 1280, 42, "Google Pixel 8", "2025:06:21 20:15:31", (59.3250, 18.0710)
+    ),
+    "s3/media-samples/inbox/banner.webp": Photo(800, 200, 43),
+    "s3/media-samples/inbox/clip.mp4": Video(320, 240, 44, 2),
+    "s3/media-samples/inbox/interview.m4a": Audio(6, TUNE[:2], "Interview"),
+    "s3/media-samples/inbox/screenshot.png": Photo(720, 450, 45),
+    "s3/media-samples/inbox/sketch.avif": Photo(600, 400, 46),
+    "s3/media-samples/inbox/sticker.gif": Photo(128, 128, 47),
     "s3/media-samples/videos/clock.mp4": Video(1280, 720, 11, 2),
     "s3/media-samples/videos/harbour.mp4": Video(640, 360, 12, 5),
+    "s3/media-samples/videos/lantern.webm": Video(320, 180, 15, 4, 15),
     "s3/media-samples/videos/stairs.mp4": Video(360, 640, 13, 3, 30),
     "s3/media-samples/videos/tide.mp4": Video(320, 180, 14, 10, 15, moov_first=False),
+    "s3/media-private/secret.jpg": Photo(640, 400, 51),
+    "s3/public-photos/dunes.jpg": Photo(900, 600, 52),
+    "s3/public-photos/fjord.jpg": Photo(600, 900, 53),
     "gcs/media-samples/audio/chord.flac": Audio(3, TUNE[:1], "Chord"),
     "gcs/media-samples/audio/morning.mp3": Audio(8, TUNE, "Morning", 2),
     "gcs/media-samples/audio/scale.flac": Audio(5, TUNE, "Scale", 2),
     "gcs/media-samples/audio/signal.wav": Audio(1, TUNE[2:3], "Signal"),
+    "azure/media-samples/photos/harbour-night.jpg": Photo(
+        1024, 640, 61, "Sony ILCE-7M4", "2024:12:05 21:40:00", (53.5438, 9.9667)
+    ),
+    "azure/media-samples/photos/market.png": Photo(500, 375, 62),
+    "azure/media-samples/videos/ferry.mp4": Video(320, 180, 63, 3),
+    "archive/postcard.jpg": Photo(900, 640, 71),
+    "archive/voices/hello.wav": Audio(1, TUNE[1:2], "Hello"),
     "local/bell.wav": Audio(2, TUNE[3:], "Bell"),
     "local/holiday.jpg": Photo(1024, 683, 21, "Nikon Z6", "2022:08:30 12:00:00", (64.1466, -21.9426)),
     "local/short.mp4": Video(320, 240, 22, 2),
 }
-BROKEN = "web/images/broken.jpg"
-TEXT = "web/images/notes.jpg"
+# Made of the samples in a folder: an archive, and files that are not what their names say.
+MADE: dict[str, Callable[[Path], bytes]] = {
+    "web/images/broken.jpg": lambda folder: first_half(folder / "web/images/000000000090.jpg"),
+    "web/images/notes.jpg": lambda _: b"This is a note, not a photograph.\n",
+    "s3/media-samples/archive.zip": lambda folder: zipped(folder / "archive"),
+    "s3/media-samples/inbox/cut.png": lambda folder: (folder / "web/images/logo.png").read_bytes()[:20],
+    "s3/media-samples/inbox/damaged.jpg": lambda _: b"<html><body>502 Bad Gateway</body></html>\n",
+}
 
 
 def write(folder: Path) -> Path:
-    """Write every sample under `folder`, and two files that are not what their names say."""
+    """Write every sample under `folder`."""
     for name, sample in SAMPLES.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         WRITERS[type(sample)](path, sample)
-    whole = (folder / "web/images/000000000090.jpg").read_bytes()
-    (folder / BROKEN).write_bytes(whole[: len(whole) // 2])
-    (folder / TEXT).write_text("This is a note, not a photograph.\n")
+    for name, make in MADE.items():
+        (folder / name).write_bytes(make(folder))
     return folder
+
+
+def first_half(path: Path) -> bytes:
+    data = path.read_bytes()
+    return data[: len(data) // 2]
+
+
+def zipped(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(folder.rglob("*.*")):
+            # A ZipInfo of its own has a fixed date.
+            archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())
+    return buffer.getvalue()
 
 
 def scene(width: int, height: int, seed: int, moment: float = 0.3) -> Image.Image:
@@ -114,8 +156,7 @@ def scene(width: int, height: int, seed: int, moment: float = 0.3) -> Image.Imag
         base, swing = height * (0.6 + 0.13 * layer), height * chance.uniform(0.03, 0.1)
         phase, waves = chance.uniform(0, 6), chance.uniform(1, 3)
         ridge = [
-            (at, base + swing * math.sin(phase + waves * 2 * math.pi * at / width))
-            for at in range(0, width + 8, 8)
+            (at, base + swing * math.sin(phase + waves * 2 * math.pi * at / width)) for at in range(0, width + 8, 8)
         ]
         colour = f"hsl({(hue + 150) % 360}, 35%, {38 - 10 * layer}%)"
         draw.polygon([*ridge, (width, height), (0, height)], fill=colour)
@@ -157,36 +198,37 @@ def degrees(value: float) -> tuple[float, float, float]:
 
 
 def write_video(path: Path, video: Video) -> None:
-    options = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if video.moov_first else {})
-    with av.open(str(path), "w", format="mp4", options=options) as container:
-        # One thread: with more, x264's output depends on how many processors there are.
-        picture = container.add_stream(
-            "libx264", video.frame_rate, options={"preset": "veryfast", "crf": "28"}
-        )
+    codec, settings, sound_codec, rate = VIDEO_CODECS[path.suffix]
+    fast_start = video.moov_first and path.suffix == ".mp4"
+    options = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if fast_start else {})
+    with av.open(str(path), "w", options=options) as container:
+        # One thread: with more, the encoder's output depends on how many processors there are.
+        picture = container.add_stream(codec, video.frame_rate, options=settings)
         picture.width, picture.height, picture.pix_fmt = video.width, video.height, "yuv420p"
         picture.codec_context.thread_count = 1
-        sound = container.add_stream("aac", RATE, layout="mono")
+        sound = container.add_stream(sound_codec, rate, layout="mono")
         count = video.seconds * video.frame_rate
         for index in range(count):
             frame = av.VideoFrame.from_image(scene(video.width, video.height, video.seed, index / count))
             frame.pts, frame.time_base = index, Fraction(1, video.frame_rate)
             container.mux(picture.encode(frame))
         container.mux(picture.encode(None))
-        for tone in tones(Audio(video.seconds, TUNE, ""), 1024):
-            container.mux(sound.encode(tone))
-        container.mux(sound.encode(None))
+        encode_audio(container, sound, Audio(video.seconds, TUNE, ""))
 
 
 def write_audio(path: Path, audio: Audio) -> None:
-    codec = {".flac": "flac", ".mp3": "libmp3lame", ".wav": "pcm_s16le"}[path.suffix]
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         container.metadata["title"] = audio.title
-        stream = container.add_stream(codec, RATE, layout="stereo" if audio.channels == 2 else "mono")
-        resampler = av.AudioResampler(stream.format.name, stream.layout.name, RATE)
-        for tone in tones(audio, 1152):
-            for frame in resampler.resample(tone):
-                container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        layout = "stereo" if audio.channels == 2 else "mono"
+        encode_audio(container, container.add_stream(AUDIO_CODECS[path.suffix], RATE, layout=layout), audio)
+
+
+def encode_audio(container: Any, stream: Any, audio: Audio) -> None:
+    resampler = av.AudioResampler(stream.format.name, stream.layout.name, stream.rate, stream.codec_context.frame_size)
+    for tone in (*tones(audio, 1152), None):
+        for frame in resampler.resample(tone):
+            container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
 
 
 def tones(audio: Audio, size: int) -> Iterator[av.AudioFrame]:
@@ -209,6 +251,11 @@ def tones(audio: Audio, size: int) -> Iterator[av.AudioFrame]:
         yield frame
 
 
+AUDIO_CODECS = {".flac": "flac", ".m4a": "aac", ".mp3": "libmp3lame", ".wav": "pcm_s16le"}
+VIDEO_CODECS = {
+    ".mp4": ("libx264", {"preset": "veryfast", "crf": "28"}, "aac", RATE),
+    ".webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, "libopus", 48000),
+}
 WRITERS: dict[type, Any] = {Photo: write_photo, Video: write_video, Audio: write_audio}
 
 

@@ -43,12 +43,18 @@ def connection_string(port: int) -> str:
     )
 
 
+def installed() -> bool:
+    return place().exists()
+
+
+def place() -> Path:
+    return Path(os.environ.get("MEDIASQL_TEST_AZURITE") or ROOT / "node_modules/.bin/azurite-blob")
+
+
 def program() -> Path:
-    path = Path(os.environ.get("MEDIASQL_TEST_AZURITE") or ROOT / "node_modules/.bin/azurite-blob")
+    path = place()
     if not path.exists():
-        raise StartError(
-            "Azurite is not installed; `make servers` installs it (or `npm install --no-save azurite@3`)"
-        )
+        raise StartError("Azurite is not installed; `make servers` installs it (or `npm install --no-save azurite@3`)")
     return path
 
 
@@ -66,10 +72,16 @@ def start() -> Iterator[AzureServer]:
 
 class Azurite(Relay):
     def __init__(self, port: int) -> None:
-        from azure.storage.blob import BlobServiceClient  # 0.3 s, and only the server process needs it
+        # 0.3 s, and only the server process needs them.
+        from azure.core.pipeline.transport import RequestsTransport
+        from azure.storage.blob import BlobServiceClient
 
         super().__init__(port)
-        self.client = BlobServiceClient.from_connection_string(connection_string(port), retry_total=0)
+        self.client = BlobServiceClient.from_connection_string(
+            connection_string(port),
+            retry_total=0,
+            transport=RequestsTransport(use_env_settings=False),  # no proxy on the way to this machine
+        )
         self.containers: set[str] = set()
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str | None) -> None:

@@ -1,8 +1,8 @@
 """S3: moto's object store behind a gate that checks signatures, regions and session tokens.
 
-Buckets named `public-…` may be read and listed unsigned. Buckets named `eu-…` live in eu-central-1, all
-others in us-east-1. Moto alone accepts any credentials. It is moto that limits the speed, so this is
-not for benchmarks.
+Buckets named `public-…` may be read and listed unsigned. Buckets named `eu-…` live in eu-central-1, all others in
+us-east-1. Those that `start` is told to deny are forbidden to everyone. Moto alone accepts any credentials. It is moto
+that limits the speed, so this is not for benchmarks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import io
 import sys
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,14 +25,12 @@ SESSION_KEY, SESSION_SECRET, SESSION_TOKEN = "ASIATEST", "SESSIONSECRET", "sessi
 KEYS = {KEY: Key(SECRET), SESSION_KEY: Key(SESSION_SECRET, SESSION_TOKEN)}
 ACCOUNT = "123456789012"
 # Moto refuses an unsigned read by the object's ACL; the gate has already decided.
-TRUSTED = (
-    f"AWS4-HMAC-SHA256 Credential={KEY}/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
-)
+TRUSTED = f"AWS4-HMAC-SHA256 Credential={KEY}/20000101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 
 
 @contextmanager
-def start() -> Iterator[Server]:
-    with running(python_module("tests.servers.s3")) as child:
+def start(denied: Iterable[str] = ()) -> Iterator[Server]:
+    with running(python_module("tests.servers.s3", *denied)) as child:
         options = {"key": KEY, "secret": SECRET, "endpoint_url": f"http://127.0.0.1:{child.port}"}
         yield Server(child.port, {"s3": options})
 
@@ -42,11 +40,12 @@ def region_of(bucket: str) -> str:
 
 
 class Gate:
-    def __init__(self) -> None:
+    def __init__(self, denied: Iterable[str] = ()) -> None:
         # Moto takes half a second to import, and only the server process needs it.
         from moto.moto_server.werkzeug_app import create_backend_app
         from moto.s3.models import s3_backends
 
+        self.denied = frozenset(denied)
         self.moto = create_backend_app("s3")
         self.store = s3_backends[ACCOUNT]["aws"]
 
@@ -68,6 +67,8 @@ class Gate:
         if unsigned and bucket.startswith("public-") and call.method in ("GET", "HEAD"):
             return
         check(call, KEYS, region_of(bucket) if bucket else None)
+        if bucket in self.denied:
+            raise Denied(403, "AccessDenied", "Access Denied")
 
     def forward(self, call: Call) -> Answer:
         """Hand the request to moto, a WSGI application, with its path untouched."""
@@ -123,5 +124,5 @@ def refusal(denied: Denied) -> Answer:
 
 
 if __name__ == "__main__":
-    gate = Gate()
+    gate = Gate(sys.argv[2:])
     serve(Service(gate.handle, gate.put), int(sys.argv[1]))

@@ -9,6 +9,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobSasPermissions, BlobServiceClient, generate_blob_sas
 
+from tests.servers import azure
 from tests.servers.azure import AzureServer
 from tests.servers.server import fetch
 
@@ -73,3 +74,10 @@ def test_requests_are_logged(server: AzureServer) -> None:
     fetch(signed(server), headers={"Range": "bytes=10-19"})
     (request,) = server.requests()
     assert (request.method, request.status, request.bytes, request.range) == ("GET", 206, 10, "bytes=10-19")
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with azure.start() as server:
+        server.put("private", NAME, BODY)
+        assert fetch(signed(server)).body == BODY

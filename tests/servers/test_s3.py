@@ -161,6 +161,17 @@ def test_public_buckets_are_read_without_signature(server: Server) -> None:
     assert fetch(f"{url}/new", "PUT", body=b"x").status == 403
 
 
+def test_denied_buckets_are_forbidden_to_good_keys() -> None:
+    with s3.start(["closed"]) as server:
+        for bucket in ("closed", "open"):
+            server.put(bucket, "a/b.bin", BODY)
+        assert failure(client(server), "closed") == (403, "AccessDenied")
+        assert code(fetch(presigned(client(server), "closed"))) == "AccessDenied"
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client(server).list_objects_v2(Bucket="closed")
+        assert client(server).get_object(Bucket="open", Key="a/b.bin")["Body"].read() == BODY
+
+
 def test_buckets_have_regions(server: Server) -> None:
     # boto3 goes where the refusal says.
     assert client(server).get_object(Bucket="eu-media", Key="a/b.bin")["Body"].read() == BODY

@@ -84,13 +84,16 @@ class Service:
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             while call := await receive(reader, writer):
-                answer = await self.answer(call)
-                if not await send(writer, call, answer):
+                if not await self.turn(call, writer):
                     break
         except (OSError, asyncio.IncompleteReadError):
             pass  # the client left
         finally:
             writer.close()
+
+    async def turn(self, call: Call, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; False when the connection is not to be used again."""
+        return await send(writer, call, await self.answer(call))
 
     async def answer(self, call: Call) -> Answer:
         try:
@@ -179,9 +182,7 @@ async def send(writer: asyncio.StreamWriter, call: Call, answer: Answer) -> bool
     ]
     writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
     if call.method != "HEAD" and answer.status not in BODILESS:
-        writer.write(
-            b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer.body), answer.body) if answer.chunked else answer.body
-        )
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer.body), answer.body) if answer.chunked else answer.body)
     await writer.drain()
     if answer.ending == "reset":
         await asyncio.sleep(0.05)  # what was sent must reach the client before the reset wipes it out
@@ -210,9 +211,7 @@ def ranged(body: bytes, asked: str | None, headers: dict[str, str]) -> Answer:
         return Answer(200, body, headers)
     if start >= len(body):
         return Answer(416, b"", {**headers, "Content-Range": f"bytes */{len(body)}"})
-    return Answer(
-        206, body[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{len(body)}"}
-    )
+    return Answer(206, body[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{len(body)}"})
 
 
 def serve(service: Service, port: int) -> None:
