@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +72,25 @@ def test_servers_end_when_the_tests_are_killed() -> None:
     while any(map(answers, ports)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(answers, ports))
+
+
+TIDIES_UP = """
+import pathlib, sys, time
+from tests.servers.wire import Service, serve
+serve(Service(None, None), int(sys.argv[1]))
+time.sleep(0.5)
+pathlib.Path(sys.argv[2]).touch()
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_tidies_up_though_it_is_told_to_end_twice(tmp_path: Path, sign: signal.Signals) -> None:
+    tidy = tmp_path / "tidy"
+    command = [sys.executable, "-c", TIDIES_UP]
+    with running(lambda port: [*command, str(port), str(tidy)]) as child:
+        assert child.process.stdin
+        child.process.stdin.close()
+        time.sleep(0.2)
+        child.process.send_signal(sign)
+        assert child.process.wait(10) == 0
+    assert tidy.exists()

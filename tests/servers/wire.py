@@ -220,8 +220,15 @@ def serve(service: Service, port: int) -> None:
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+
+        def end(*_: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(stop.set)
+
+        # Not the loop's own handlers, which go with it: a signal behind the end of stdin would then kill the process
+        # while its caller tidies up.
         for sign in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sign, stop.set)
+            signal.signal(sign, end)
         if stat.S_ISFIFO(os.fstat(0).st_mode):
             loop.add_reader(0, stop.set)
         server = await asyncio.start_server(service.connection, "127.0.0.1", port, backlog=1024, limit=2**20)
