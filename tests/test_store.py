@@ -34,10 +34,12 @@ def image(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
-def query(running: Store, *statements: str) -> list[Any]:
+def query(running: Store, *statements: str, without: tuple[str, ...] = ()) -> list[Any]:
     """The rows of each statement, asked in a process of its own, as a user's is."""
     command = [sys.executable, "-c", QUERY, *statements]
     environment = {**os.environ, **running.environment}
+    for name in without:
+        del environment[name]
     return json.loads(subprocess.run(command, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -107,6 +109,8 @@ def test_buckets_that_refuse_and_that_ask_nothing(sample_store: Store) -> None:
     ours, theirs = "s3://media-private/secret.jpg", "s3://public-photos/fjord.jpg"
     answers = query(sample_store, sizes(ours, theirs), f"SELECT media_error('{ours}')")
     assert answers == [[[None, None], [600, 900]], [["403 Forbidden (AccessDenied)"]]]
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    assert query(sample_store, sizes(ours, theirs), without=keys) == [[[None, None], [600, 900]]]
     assert fetch(f"{sample_store.s3.url}/media-private/secret.jpg").status == 403
     assert image(fetch(f"{sample_store.s3.url}/public-photos/fjord.jpg").body).size == (600, 900)
     assert {request.status for request in sample_store.s3.requests() if "media-private" in request.path} == {403}
