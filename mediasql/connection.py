@@ -48,7 +48,8 @@ def connect(path: str | os.PathLike[str] = ":memory:", **config: Any) -> MediaCo
     """
     options = Config.load(**config)
     connection = MediaConnection(os.fspath(path))
-    if connection not in _sessions:  # a hook of apsw.connection_hooks may have done it
+    # A hook of apsw.connection_hooks may have attached mediasql already, with a configuration of its own.
+    if connection not in _sessions or config:
         _sessions[connection] = apsw_binding.attach(connection, options)
     return connection
 

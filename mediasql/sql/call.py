@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import MediaError, UsageError
+from ..errors import MediaError, UnavailableError, UsageError
 from .media import Media
 from .registry import Function, Parameter
-from .session import Session
-
-_LARGEST_INTEGER = 2**63 - 1
-_SHOWN = 200  # characters of an argument in an error message
+from .session import Session, shown
 
 
 def bind(function: Function, session: Session) -> Callable[..., Any]:
@@ -20,7 +18,7 @@ def bind(function: Function, session: Session) -> Callable[..., Any]:
     parameters = function.parameters
     target, name, reads_media = function.call, function.name, function.reads_media
     leading = (session,) if function.wants_session else ()
-    statement, failures = session.statement, session.failures
+    statement = session.statement
 
     def call(*arguments: Any) -> Any:
         for argument in arguments:
@@ -32,10 +30,10 @@ def bind(function: Function, session: Session) -> Callable[..., Any]:
             values = [convert(session, *pair) for pair in zip(parameters, arguments, strict=False)]
             result = target(*leading, *values)
         except MediaError as error:
-            session.failed(name, shown(arguments), url_of(session, arguments), error)
+            session.failed(name, arguments, error)
             return None
-        if len(failures) and reads_media:
-            failures.mended(url_of(session, arguments), name)
+        if reads_media:
+            session.mended(name, arguments)
         return sql_value(result)
 
     call.__name__ = name
@@ -44,6 +42,8 @@ def bind(function: Function, session: Session) -> Callable[..., Any]:
 
 def _media(session: Session, parameter: str, value: Any) -> Media:
     if isinstance(value, str | bytes):
+        if isinstance(value, str) and "\0" in value:
+            raise UnavailableError("a URL has no NUL characters")
         return Media(session, value)
     raise UsageError(f"{parameter} is a number; a URL (TEXT) or the media itself (BLOB) is needed")
 
@@ -55,13 +55,15 @@ def _text(session: Session, parameter: str, value: Any) -> str:
 
 
 def _integer(session: Session, parameter: str, value: Any) -> int:
+    if isinstance(value, int):
+        return value
     try:
-        number = float(value)
+        number = float(value) if isinstance(value, float | str) else math.nan
         if number.is_integer():
             return int(number)
-    except (TypeError, ValueError, OverflowError):
+    except ValueError:
         pass
-    raise UsageError(f"{parameter} is {value!r}; a whole number is needed")
+    raise UsageError(f"{parameter} is {shown((value,))}; a whole number is needed")
 
 
 def _any(session: Session, parameter: str, value: Any) -> Any:
@@ -88,27 +90,7 @@ def sql_value(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):
-        return value if -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER else float(value)
+        return value if -(2**63) <= value < 2**63 else float(value)
     if isinstance(value, float):
         return value if value == value else None
     return json.dumps(value, ensure_ascii=False)
-
-
-def url_of(session: Session, arguments: tuple[Any, ...]) -> str:
-    """The URL that a call is about, for `media_errors`."""
-    first = arguments[0] if arguments else ""
-    return Media(session, first).url if isinstance(first, str | bytes) else str(first)
-
-
-def shown(arguments: tuple[Any, ...]) -> str:
-    """Arguments as they would be written in SQL, cut to a readable length."""
-    return ", ".join(map(_literal, arguments))
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bytes):
-        return f"<BLOB of {len(value)} bytes>"
-    if isinstance(value, str):
-        text = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
-        return "'" + text.replace("'", "''") + "'"
-    return "NULL" if value is None else str(value)

@@ -1,16 +1,20 @@
 """Computed columns: generated columns of SQLite, added to tables that exist already.
 
-SQLite's ALTER TABLE adds VIRTUAL columns only. A STORED one needs the table to be made anew, by the procedure that
-https://www.sqlite.org/lang_altertable.html (section 7) gives, in one transaction.
+SQLite's ALTER TABLE adds VIRTUAL columns only. A STORED one is kept in the row as an ordinary column is, so an ordinary
+column is added and filled, and then its definition in the schema is changed, by the second procedure that
+https://www.sqlite.org/lang_altertable.html (section 7) gives. Nothing else of the table is touched: its rows stay where
+they are, with their rowids, indexes, triggers, statistics and what refers to them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, get_type_hints
+
+import apsw
 
 from ..errors import UsageError
 from ..progress import bar
@@ -18,7 +22,7 @@ from .liveness import called_functions
 from .registry import functions
 from .session import Failures, Session
 
-ROW_BEGINS = "_mediasql_row_begins"  # an SQL function that counts the rows of a copy
+ROW = "_mediasql_row"  # an SQL function: _mediasql_row() begins a row's value, _mediasql_row(x) gives x and ends it
 _TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 
 
@@ -43,126 +47,169 @@ def add_computed_column(
              False: computed when read
     type     declared type; by default that of the function which the expression calls
 
-    Rows, rowids, indexes, triggers, views and foreign keys stay as they are, and so does everything when it fails or is
-    interrupted half-way. Raises UsageError for a table that does not exist, an expression that cannot be stored, or a
-    transaction that is open with foreign keys enforced; MediaError when a value cannot be had for the moment.
+    Everything else of the table stays as it is, and so does everything when it fails or is interrupted half-way.
+    Triggers are not fired. Raises UsageError for a table that does not exist and an expression that cannot be stored;
+    MediaError when a value cannot be had for the moment; apsw.Error for what SQLite refuses, such as BusyError while
+    another connection has the database locked.
     """
     connection = session.connection
-    schema, table = _find(connection, table)
+    schema, table, strict = _find(connection, table)
     _check_expression(connection, schema, table, name, expression, stored)
-    declared = _declared_type(expression) if type is None else type
-    definition = f"{_quote(name)} {declared} GENERATED ALWAYS AS ({expression}) VIRTUAL".replace("  ", " ")
+    declared = _declared_type(expression, strict) if type is None else type
+    column = _Column(connection, schema, table, name, expression, declared)
     if not stored:
-        connection.execute(f"ALTER TABLE {_quote(schema)}.{_quote(table)} ADD COLUMN {definition}")
+        connection.execute(f"ALTER TABLE {column.of} ADD COLUMN {column.definition('VIRTUAL')}")
         return Added(0, 0)
-    with _rebuilding(connection):
-        return _rebuild(session, schema, table, definition)
-
-
-def _rebuild(session: Session, schema: str, table: str, definition: str) -> Added:
-    connection = session.connection
-    where, old, new = _quote(schema), f"{_quote(schema)}.{_quote(table)}", f"{table}_mediasql_new"
-    before = _sql_of(connection, schema, table)
-    # SQLite itself finds the place of a column, in front of the table's constraints, and checks the expression.
-    connection.execute(f"ALTER TABLE {old} ADD COLUMN {definition}")
-    body = _with_stored(before, _sql_of(connection, schema, table), definition)
-    kept = connection.execute(
-        f"SELECT sql FROM {where}.sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger') "
-        "AND sql IS NOT NULL "
-        "UNION ALL SELECT 'CREATE TEMP' || substr(sql, 7) FROM temp.sqlite_schema "
-        "WHERE tbl_name = ?1 COLLATE NOCASE AND type = 'trigger' AND ?2 <> 'temp'",
-        (table, schema),
-    ).fetchall()
-    sequence = _sequence(connection, where, table)
-    connection.execute(f"CREATE TABLE {where}.{_quote(new)} {body}")
-    columns = _columns_to_copy(connection, schema, table)
-    added = _copy(session, f"{where}.{_quote(new)}", old, columns)
-    connection.execute(f"DROP TABLE {old}")
-    connection.execute(f"ALTER TABLE {where}.{_quote(new)} RENAME TO {_quote(table)}")
-    for (sql,) in kept:
-        connection.execute(_in_schema(sql, where) if not sql.startswith("CREATE TEMP") else sql)
-    if sequence is not None:
-        connection.execute(f"UPDATE {where}.sqlite_sequence SET seq = ? WHERE name = ?", (sequence, table))
+    with connection:
+        ordinary, generated = column.define()
+        column.write(ordinary)
+        with _without_triggers(connection, table):
+            added = _compute(session, column)
+        column.write(generated)
     return added
 
 
-def _copy(session: Session, new: str, old: str, columns: list[str]) -> Added:
-    """Copy all rows, which computes the stored columns, with a bar on a terminal."""
-    connection, failures = session.connection, session.failures
-    total = connection.execute(f"SELECT count(*) FROM {old}").get
-    counter = _Counter(failures)
+class _Column:
+    """The column to add, and where."""
+
+    def __init__(
+        self, connection: apsw.Connection, schema: str, table: str, name: str, expression: str, declared: str
+    ) -> None:
+        self._connection = connection
+        self._schema = _quote(schema)
+        self._table = table
+        self._plain = f"{_quote(name)} {declared}".rstrip()
+        self.name = _quote(name)
+        self.expression = expression
+        self.of = f"{self._schema}.{_quote(table)}"
+
+    def definition(self, kind: str) -> str:
+        return f"{self._plain} GENERATED ALWAYS AS ({self.expression}) {kind}"
+
+    def define(self) -> tuple[str, str]:
+        """CREATE TABLE with the column as an ordinary one, and with the STORED one.
+
+        SQLite itself finds the place of a column, in front of the table's constraints, and checks the expression.
+        """
+        before = self._read()
+        added = self.definition("VIRTUAL")
+        self._connection.execute(f"ALTER TABLE {self.of} ADD COLUMN {added}")
+        after = self._read()
+        at = after.rfind(added, 0, len(after) - _same_ending(before, after) + len(added))
+        if at < 0 or len(after) - len(before) > len(added) + 2:
+            raise UsageError(f"SQLite keeps the new column in a form that is not understood: {after}")
+        begins, ends = after[:at], after[at + len(added) :]
+        return begins + self._plain + ends, begins + self.definition("STORED") + ends
+
+    def _read(self) -> str:
+        return str(
+            self._connection.execute(
+                f"SELECT sql FROM {self._schema}.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE",
+                (self._table,),
+            ).get
+        )
+
+    def write(self, sql: str) -> None:
+        """Make `sql` the table's definition, for this connection and all others."""
+        with _writable_schema(self._connection):
+            self._connection.execute(
+                f"UPDATE {self._schema}.sqlite_schema SET sql = ? WHERE type = 'table' AND name = ? COLLATE NOCASE",
+                (sql, self._table),
+            )
+            version = self._connection.execute(f"PRAGMA {self._schema}.schema_version").get
+            self._connection.execute(f"PRAGMA {self._schema}.schema_version = {version % 0x7FFFFFFF + 1}")
+
+
+@contextmanager
+def _writable_schema(connection: apsw.Connection) -> Iterator[None]:
+    """The tables of the schema can be written meanwhile."""
+    defensive = connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1)
+    writable = connection.config(apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, -1)
+    try:
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+        connection.config(apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, 1)
+        yield
+    finally:
+        connection.config(apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, writable)
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, defensive)
+
+
+@contextmanager
+def _without_triggers(connection: apsw.Connection, table: str) -> Iterator[None]:
+    """Triggers rest meanwhile: those of temp, which SQLite cannot switch off, are dropped and made again."""
+    enabled = connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, -1)
+    temporary = connection.execute(
+        "SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE", (table,)
+    ).fetchall()
+    for name, _ in temporary:
+        connection.execute(f"DROP TRIGGER temp.{_quote(name)}")
+    try:
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+        yield
+    finally:
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, enabled)
+    for _, sql in temporary:
+        connection.execute(re.sub(r"^CREATE\s+(?:TEMP\s+)?TRIGGER", "CREATE TEMP TRIGGER", sql, flags=re.IGNORECASE))
+
+
+def _compute(session: Session, column: _Column) -> Added:
+    """Fill the column, with a bar on a terminal."""
+    connection = session.connection
+    total = connection.execute(f"SELECT count(*) FROM {column.of}").get
+    counter = _Counter(session.failures)
     with bar(session.config.progress, total, "computing", "row") as shown:
-        session.row_begins = lambda: counter.row_begins(shown.update)
-        names = ", ".join(columns)
+
+        def row(*value: Any) -> Any:
+            if not value:
+                return counter.begin()
+            counter.end()
+            shown.update()
+            return value[-1]
+
+        session.row = row
         try:
-            connection.execute(f"INSERT INTO {new}({names}) SELECT {names} FROM {old} WHERE {ROW_BEGINS}()")
+            connection.execute(f"UPDATE {column.of} SET {column.name} = {ROW}({ROW}(), ({column.expression}\n))")
         finally:
-            session.row_begins = bool
-    return Added(counter.rows, counter.errors + counter.failed())
+            session.row = None
+    return Added(counter.rows, counter.errors)
 
 
 class _Counter:
-    """Rows that were copied, and those of them in which something failed."""
+    """Values that were computed, and those of them for which something failed."""
 
     def __init__(self, failures: Failures) -> None:
         self.rows = 0
         self.errors = 0
         self._failures = failures
-        self._seen = failures.total
+        self._seen = 0
 
-    def row_begins(self, report: Callable[[], Any]) -> bool:
-        self.errors += self.failed()
-        self.rows += 1
+    def begin(self) -> None:
         self._seen = self._failures.total
-        report()
-        return True
 
-    def failed(self) -> bool:
-        return self._failures.total > self._seen
-
-
-@contextmanager
-def _rebuilding(connection: Any) -> Iterator[None]:
-    """One transaction in which dropping a table neither cascades nor rewrites the schema of others."""
-    enforced = connection.execute("PRAGMA foreign_keys").get
-    if enforced and connection.in_transaction:
-        raise UsageError(
-            "a transaction is open and foreign keys are enforced; dropping the old table would delete what refers "
-            "to it. Commit first, or PRAGMA foreign_keys = OFF before the transaction"
-        )
-    legacy = connection.execute("PRAGMA legacy_alter_table").get
-    try:
-        connection.execute("PRAGMA foreign_keys = OFF")
-        connection.execute("PRAGMA legacy_alter_table = ON")
-        with connection:
-            yield
-    finally:
-        if not legacy:
-            connection.execute("PRAGMA legacy_alter_table = OFF")
-        if enforced:
-            connection.execute("PRAGMA foreign_keys = ON")
+    def end(self) -> None:
+        self.rows += 1
+        self.errors += self._failures.total > self._seen
 
 
-def _find(connection: Any, table: str) -> tuple[str, str]:
-    """Schema and name of a table, which may be given as 'schema.table'. Raises UsageError when there is none."""
-    schema, dot, name = table.rpartition(".")
-    for candidate, searched in ((table, None), (name, schema)) if dot else ((table, None),):
-        rows = connection.execute(
-            "SELECT schema, name, type FROM pragma_table_list WHERE name = ? COLLATE NOCASE", (candidate,)
-        ).fetchall()
-        for found_schema, found, kind in sorted(
-            rows, key=lambda row: ("temp", "main").index(row[0]) if row[0] in ("temp", "main") else 2
-        ):
-            if searched is not None and found_schema.lower() != searched.lower():
-                continue
-            if kind != "table":
-                raise UsageError(f"{table} is a {kind}; a computed column needs a table")
-            return found_schema, found
-    raise UsageError(f"there is no table {table}")
+def _find(connection: Any, table: str) -> tuple[str, str, bool]:
+    """Schema and name of a table, and whether it is STRICT. It may be given as 'schema.table'. Raises UsageError for none."""
+    found = connection.execute(
+        "SELECT schema, name, strict, type FROM pragma_table_list WHERE name = ?1 COLLATE NOCASE "
+        "OR schema || '.' || name = ?1 COLLATE NOCASE "
+        # As SQLite looks for it: in temp, in main, in the attached ones. A dot may be part of a name.
+        "ORDER BY name <> ?1 COLLATE NOCASE, schema <> 'temp', schema <> 'main'",
+        (table,),
+    ).fetchone()
+    if found is None:
+        raise UsageError(f"there is no table {table}")
+    schema, name, strict, kind = found
+    if kind != "table":
+        raise UsageError(f"{table} is a {kind}; a computed column needs a table")
+    return schema, name, bool(strict)
 
 
 def _check_expression(connection: Any, schema: str, table: str, name: str, expression: str, stored: bool) -> None:
-    explained = connection.execute(f"EXPLAIN SELECT ({expression}) FROM {_quote(schema)}.{_quote(table)}")
+    explained = connection.execute(f"EXPLAIN SELECT ({expression}\n) FROM {_quote(schema)}.{_quote(table)}")
     if not stored:
         return
     known = functions()
@@ -174,39 +221,15 @@ def _check_expression(connection: Any, schema: str, table: str, name: str, expre
             )
 
 
-def _declared_type(expression: str) -> str:
-    """The type that fits an expression of one call, '' for any other."""
-    match = re.fullmatch(r"\s*(\w+)\s*\(.*\)\s*", expression, re.DOTALL)
+def _declared_type(expression: str, strict: bool) -> str:
+    """The type that fits an expression of one call; for any other none, or ANY where a STRICT table demands one."""
+    anything = "ANY" if strict else ""
+    match = re.fullmatch(r"\s*(\w+)\s*\([^()]*\)\s*", expression)
     known = functions().get(match[1].lower()) if match else None
     if known is None:
-        return ""
+        return anything
     returned = str(get_type_hints(known.call).get("return", ""))
-    return next((name for kind, name in _TYPES.items() if kind.__name__ in returned), "")
-
-
-def _sql_of(connection: Any, schema: str, table: str) -> str:
-    sql = connection.execute(
-        f"SELECT sql FROM {_quote(schema)}.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE",
-        (table,),
-    ).get
-    return str(sql)
-
-
-_NAME = r'(?:"(?:[^"]|"")*"|\[[^\]]*\]|`(?:[^`]|``)*`|\'(?:[^\']|\'\')*\'|[^\s("\[`\']+)'
-_HEAD = re.compile(rf"CREATE\s+TABLE\s+(?:{_NAME}\s*\.\s*)?{_NAME}\s*", re.IGNORECASE)
-
-
-def _with_stored(before: str, after: str, definition: str) -> str:
-    """All that follows the name in CREATE TABLE, with the column that ALTER TABLE put there made STORED."""
-    added = after.rfind(definition, 0, len(after) - _same_ending(before, after) + len(definition))
-    if added < 0:
-        raise UsageError(f"SQLite keeps the new column in a form that is not understood: {after}")
-    stored = definition.removesuffix("VIRTUAL") + "STORED"
-    sql = after[:added] + stored + after[added + len(definition) :]
-    head = _HEAD.match(sql)
-    if head is None:
-        raise UsageError(f"the table's definition is not understood: {sql}")
-    return sql[head.end() :]
+    return next((name for kind, name in _TYPES.items() if kind.__name__ in returned), anything)
 
 
 def _same_ending(one: str, other: str) -> int:
@@ -214,35 +237,6 @@ def _same_ending(one: str, other: str) -> int:
     while length < min(len(one), len(other)) and one[-1 - length] == other[-1 - length]:
         length += 1
     return length
-
-
-def _columns_to_copy(connection: Any, schema: str, table: str) -> list[str]:
-    """The ordinary columns; and the rowid, where no column stands for it."""
-    rows = connection.execute("SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, ?)", (table, schema)).fetchall()
-    columns = [_quote(name) for name, _, _, hidden in rows if hidden == 0]
-    without_rowid = connection.execute(
-        "SELECT wr FROM pragma_table_list WHERE schema = ? AND name = ?", (schema, table)
-    ).get
-    keys = [row for row in rows if row[2]]
-    names = {row[0].lower() for row in rows}
-    rowid = next((alias for alias in ("rowid", "_rowid_", "oid") if alias not in names), None)
-    if without_rowid or rowid is None or (len(keys) == 1 and keys[0][1].upper() == "INTEGER"):
-        return columns
-    return [rowid, *columns]
-
-
-def _sequence(connection: Any, where: str, table: str) -> int | None:
-    """The largest rowid ever used, of a table with AUTOINCREMENT."""
-    if not connection.execute(f"SELECT 1 FROM {where}.sqlite_schema WHERE name = 'sqlite_sequence'").get:
-        return None
-    found = connection.execute(f"SELECT seq FROM {where}.sqlite_sequence WHERE name = ?", (table,)).get
-    return None if found is None else int(found)
-
-
-def _in_schema(sql: str, where: str) -> str:
-    """A CREATE INDEX or CREATE TRIGGER as SQLite keeps it, made to name the schema that it belongs to."""
-    kind = re.compile(rf"(CREATE\s+(?:UNIQUE\s+)?(?:INDEX|TRIGGER)\s+)({_NAME})", re.IGNORECASE)
-    return kind.sub(lambda match: f"{match[1]}{where}.{match[2]}", sql, count=1)
 
 
 def _quote(name: str) -> str:

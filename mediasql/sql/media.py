@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from ..errors import DecodeError, MediaError, Unsupported
+from ..errors import DecodeError, TransientError, UnavailableError, Unsupported
 from ..media.info import MediaInfo
 from ..media.probe import Want
 from ..storage.location import Location
@@ -23,13 +23,6 @@ class Media:
     def __init__(self, session: Session, value: str | bytes) -> None:
         self._session = session
         self.value = value
-
-    @property
-    def url(self) -> str:
-        """The URL; for a BLOB, a text that tells BLOBs apart in `media_errors`."""
-        if isinstance(self.value, str):
-            return self.value
-        return f"BLOB of {len(self.value)} bytes, SHA-256 {hashlib.sha256(self.value).hexdigest()[:16]}"
 
     @property
     def location(self) -> Location:
@@ -96,9 +89,13 @@ class Media:
         return self._session.store.presign(self.location, seconds)
 
     def error(self) -> str | None:
-        """Why it cannot be read as media; None when it can."""
+        """Why it cannot be read as media; None when it can. Raises TransientError instead in a write, which keeps it."""
         try:
             _ = self.info
-        except MediaError as error:
+        except UnavailableError as error:
+            return str(error)
+        except TransientError as error:
+            if self._session.statement.writing:
+                raise
             return str(error)
         return None

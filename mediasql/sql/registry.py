@@ -70,7 +70,7 @@ class Function:
 class Column:
     """One column of a table: `get` takes the row that the table yielded and gives the value.
 
-    opens   reading it opens the object, and NULL stands for what failed
+    opens   reading it opens the object that the row's `url` names, and NULL stands for what failed
     pushed  `=`, `IN`, `GLOB` and `LIKE` on it are given to the table to list less
     """
 
@@ -105,6 +105,11 @@ class Table:
     @property
     def signature(self) -> str:
         return f"{self.name}({', '.join(p.name for p in self.parameters)})" if self.parameters else self.name
+
+    @property
+    def about_media(self) -> bool:
+        """Whether it tells about one file, and has no rows for one that cannot be read."""
+        return any(parameter.kind is Media for parameter in self.parameters)
 
     @property
     def schema(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import weakref
@@ -28,6 +29,7 @@ from ..storage.store import Store
 
 MOST_ANSWERS = 100_000
 MOST_FAILURES = 100_000
+_SHOWN = 200  # characters of an argument in an error message
 
 
 class Statement(Protocol):
@@ -35,14 +37,14 @@ class Statement(Protocol):
 
     @property
     def serial(self) -> int:
-        """Another number for each statement that is started."""
+        """Another number for each statement that is started; those that run inside of another share its number."""
 
     @property
     def writing(self) -> bool:
         """Whether the statement under way changes the database."""
 
     def needs(self, function: str) -> bool:
-        """Whether the statement under way uses what `function` returns."""
+        """Whether the statement under way uses what `function` returns. Called from what SQLite called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +75,7 @@ class Failures:
 
     def __init__(self) -> None:
         self._all: OrderedDict[tuple[str, str], Failure] = OrderedDict()
-        self.in_statement: set[str] = set()
         self.total = 0
-        self._serial = -1
-
-    def start(self, serial: int) -> None:
-        """A failure of statement `serial` is about to be added; those of earlier ones no longer count as current."""
-        if serial != self._serial:
-            self._serial = serial
-            self.in_statement = set()
 
     def add(self, url: str, function: str, error: MediaError) -> None:
         now = time.time()
@@ -91,7 +85,6 @@ class Failures:
         if known is not None:
             failure = replace(failure, attempts=known.attempts + 1, first_time=known.first_time)
         self._all[url, function] = failure
-        self.in_statement.add(url)
         self.total += 1
         if len(self._all) > MOST_FAILURES:
             self._all.popitem(last=False)
@@ -120,7 +113,7 @@ class Session:
         self.config = config
         self.statement = statement
         self.failures = Failures()
-        self.row_begins: Callable[[], bool] = bool  # while a table is copied: counts its rows
+        self.row: Callable[..., Any] | None = None  # while a computed column is filled: counts its rows
         self._interrupted = interrupted
         self.store = Store(config, self._check)
         self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
@@ -132,6 +125,12 @@ class Session:
     def connection(self) -> Any:
         """The connection that this is the session of."""
         return self._connection()
+
+    def computes_row(self, *value: Any) -> Any:
+        """What the SQL function of `computed` that counts rows does; of no use to anyone else."""
+        if self.row is None:
+            raise UsageError("this function serves add_computed_column only")
+        return self.row(*value)
 
     def _check(self) -> None:
         if self._interrupted():
@@ -191,16 +190,42 @@ class Session:
             self._last_blob = (data, want, answer)
         return answer
 
-    def failed(self, function: str, shown: str, url: str, error: MediaError) -> None:
-        """Decide on a failure: return for NULL, or raise. What is not a wrong call is recorded."""
-        explained = error.again(f"{function}({shown}): {error}")
+    def failed(self, function: str, arguments: tuple[Any, ...], error: MediaError) -> None:
+        """Decide on the failure of a call: return for NULL, or raise. What is not a wrong call is recorded."""
+        explained = error.again(f"{function}({shown(arguments)}): {error}")
         if isinstance(error, UsageError):
             raise explained from error
-        self.failures.start(self.statement.serial)
-        self.failures.add(url, function, error)
+        self.failures.add(_about(arguments), function, error)
         if self.config.on_error == "raise" or (isinstance(error, TransientError) and self.statement.writing):
             raise explained from error
+
+    def mended(self, function: str, arguments: tuple[Any, ...]) -> None:
+        """A call succeeded, so that it is no longer among the failures."""
+        if len(self.failures):
+            self.failures.mended(_about(arguments), function)
 
     def close(self) -> None:
         """Close network connections. The session opens them again when it is used."""
         self.store.close()
+
+
+def shown(arguments: tuple[Any, ...]) -> str:
+    """Arguments as they would be written in SQL, cut to a readable length."""
+    return ", ".join(map(_literal, arguments))
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"<BLOB of {len(value)} bytes>"
+    if isinstance(value, str):
+        text = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+        return "'" + text.replace("'", "''").replace("\0", "\\0") + "'"
+    return "NULL" if value is None else str(value)
+
+
+def _about(arguments: tuple[Any, ...]) -> str:
+    """What a call is about, for `media_errors`: a URL, or a text that tells BLOBs apart."""
+    first = arguments[0] if arguments else ""
+    if isinstance(first, bytes):
+        return f"BLOB of {len(first)} bytes, SHA-256 {hashlib.sha256(first).hexdigest()[:16]}"
+    return str(first)

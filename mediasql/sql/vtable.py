@@ -13,9 +13,9 @@ from typing import Any
 import apsw
 
 from ..errors import MediaError, UsageError
-from .call import convert, shown, sql_value
+from .call import convert, sql_value
 from .registry import Condition, Table
-from .session import Session
+from .session import Session, shown
 
 _OPERATORS = {
     apsw.SQLITE_INDEX_CONSTRAINT_EQ: "=",
@@ -157,8 +157,9 @@ class Cursor:
             return iter(())
         try:
             values = [convert(self._session, p, arguments[p.name]) for p in table.parameters]
-        except UsageError as error:
-            raise UsageError(f"{table.name}({shown(tuple(self._arguments))}): {error}") from None
+        except MediaError as error:
+            self._failed(error)
+            return iter(())
         hints = {"conditions": conditions, "limit": limit} if table.wants_conditions else {}
         return table.rows(self._session, *values, **hints)
 
@@ -168,6 +169,17 @@ class Cursor:
             self._row = next(self._rows, None)
         except MediaError as error:
             self._row = None
+            self._failed(error)
+        else:
+            if self._row is None and self._table.about_media:
+                self._session.mended(self._table.name, tuple(self._arguments))
+
+    def _failed(self, error: MediaError) -> None:
+        """A table about one file has no rows when that cannot be read; a listing that breaks off must not pass for one
+        that ended."""
+        if self._table.about_media:
+            self._session.failed(self._table.name, tuple(self._arguments), error)
+        else:
             raise error.again(f"{self._table.name}({shown(tuple(self._arguments))}): {error}") from error
 
     def Eof(self) -> bool:
@@ -184,12 +196,14 @@ class Cursor:
         column = self._table.columns[number]
         if not column.opens:
             return sql_value(column.get(self._row))
+        name, about = f"{self._table.name}.{column.name}", (self._row.url,)
         try:
-            return sql_value(column.get(self._row))
+            value = column.get(self._row)
         except MediaError as error:
-            url = self._row.url
-            self._session.failed(f"{self._table.name}.{column.name}", shown((url,)), url, error)
+            self._session.failed(name, about, error)
             return None
+        self._session.mended(name, about)
+        return sql_value(value)
 
     def Close(self) -> None:
         close = getattr(self._rows, "close", None)

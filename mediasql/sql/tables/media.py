@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from ...storage.providers.base import ObjectInfo
@@ -105,44 +107,51 @@ def _narrowed(conditions: list[Condition], pattern: str, session: Session) -> st
     for condition in conditions:
         if condition.value is None:
             return None
-        prefix: str | None = _PREFIXES[condition.operator](condition.value)
+        prefix = _PREFIXES[condition.operator](condition.value)
         if condition.column == "url" and prefix is not None:
             prefix = _below(root, prefix, condition.operator)
         if prefix is not None and condition.operator == "LIKE":
-            prefix = re.split("[A-Za-z]", prefix, maxsplit=1)[0]  # LIKE ignores their case, stores do not
+            prefix = re.split(r"[^\W\d_]", prefix, maxsplit=1)[0]  # LIKE ignores the case of letters, stores do not
         if prefix is None or not (prefix.startswith(found) or found.startswith(prefix)):
             return None
         found = max(found, prefix, key=len)
     return found
 
 
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)  # the letters that LIKE takes for the same
+
+
 def _below(root: str, prefix: str, operator: str) -> str | None:
     """The part of a URL's prefix that is behind `root`; '' when it ends before, None when it leads elsewhere."""
     same = prefix[: len(root)], root[: len(prefix)]
     if operator == "LIKE":
-        same = same[0].lower(), same[1].lower()
+        same = same[0].translate(_LOWER), same[1].translate(_LOWER)
     return prefix[len(root) :] if same[0] == same[1] else None
 
 
+# What is no text is compared in ways of SQLite's own, and tells nothing about names here.
+
+
+def _whole(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _common(values: Any) -> str:
-    texts = [str(value) for value in values if value is not None]
-    if not texts:
-        return ""
-    first, last = min(texts), max(texts)
-    same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-    return first[:same]
+    """What all values of IN begin with. NULL among them matches nothing."""
+    texts = [value for value in values if value is not None]
+    return os.path.commonprefix(texts) if all(isinstance(value, str) for value in texts) else ""
 
 
 def _literal_of_like(value: Any) -> str:
-    return re.split(r"[%_]", str(value), maxsplit=1)[0]
+    return re.split(r"[%_]", _whole(value), maxsplit=1)[0]
 
 
 def _literal_of_glob(value: Any) -> str:
-    return re.split(r"[*?\[]", str(value), maxsplit=1)[0]
+    return re.split(r"[*?\[]", _whole(value), maxsplit=1)[0]
 
 
-_PREFIXES: dict[str, Callable[[Any], str]] = {
-    "=": str,
+_PREFIXES: dict[str, Callable[[Any], str | None]] = {
+    "=": _whole,
     "IN": _common,
     "GLOB": _literal_of_glob,
     "LIKE": _literal_of_like,
