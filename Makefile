@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format venv servers clean
+.PHONY: help demo test bench check format venv servers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ demo: venv ## a tour of mediasql over sample S3, GCS and web servers on this mac
 
 test: venv servers ## all tests, against real servers on this machine; ARGS='-k s3' is passed on
 	$(BIN)/pytest $(ARGS)
+
+bench: venv servers ## how fast it is, against baselines; ARGS='--only images --repeat 1' is passed on
+	$(BIN)/python -m benchmarks $(ARGS)
 
 check: venv ## formatting, lint and types
 	$(BIN)/ruff format --check .
