@@ -142,14 +142,14 @@ def _without_triggers(connection: apsw.Connection, table: str) -> Iterator[None]
         "SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE", (table,)
     ).fetchall()
     for name, _ in temporary:
-        connection.execute(f"DROP TRIGGER temp.{_quote(name)}")
+        connection.execute(f"DROP TRIGGER temp.{_quote(str(name))}")
     try:
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
         yield
     finally:
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, enabled)
     for _, sql in temporary:
-        connection.execute(re.sub(r"^CREATE\s+(?:TEMP\s+)?TRIGGER", "CREATE TEMP TRIGGER", sql, flags=re.IGNORECASE))
+        connection.execute(str(sql).replace("CREATE", "CREATE TEMP", 1))  # SQLite keeps it without TEMP
 
 
 def _compute(session: Session, column: _Column) -> Added:
@@ -192,7 +192,7 @@ class _Counter:
 
 
 def _find(connection: Any, table: str) -> tuple[str, str, bool]:
-    """Schema and name of a table, and whether it is STRICT. It may be given as 'schema.table'. Raises UsageError for none."""
+    """Schema and name of a table, given as 'table' or 'schema.table', and whether it is STRICT. Raises UsageError."""
     found = connection.execute(
         "SELECT schema, name, strict, type FROM pragma_table_list WHERE name = ?1 COLLATE NOCASE "
         "OR schema || '.' || name = ?1 COLLATE NOCASE "

@@ -39,7 +39,7 @@ class Row(NamedTuple):
         return cls(int(str(at)), str(opcode), int(str(p1)), int(str(p2)), int(str(p3)), str(p4 or ""), int(str(p5)))
 
     @property
-    def count(self) -> int:
+    def registers(self) -> int:
         """P4 where it is a number of registers; 0 and nothing stand for one."""
         return max(int(self.p4), 1) if self.p4.isdecimal() else 1
 
@@ -77,9 +77,8 @@ class _Program:
         self.instructions = [_Instruction() for _ in rows]
         for row, instruction in zip(rows, self.instructions, strict=True):
             self._understand(row, instruction)
-        self._everything = set(
-            range(max((max(i.reads | i.writes, default=0) for i in self.instructions), default=0) + 1)
-        )
+        named = (register for i in self.instructions for register in i.reads | i.writes)
+        self._everything = set(range(max(named, default=0) + 1))
         self._find_arguments()
         # A pseudo cursor reads its register whenever a column of it is read: that register is always in use.
         self.pinned = {row.p2 for row in rows if row.opcode == "OpenPseudo"}
@@ -97,7 +96,7 @@ class _Program:
             found.unknown = True
             found.next.update({row.p2} if 0 < row.p2 < len(self.rows) else ())
             return
-        p = {"1": row.p1, "2": row.p2, "3": row.p3, "4": row.count}
+        p = {"1": row.p1, "2": row.p2, "3": row.p3, "4": row.registers}
         for word in meaning.split():
             if word == "pure":
                 found.pure = True

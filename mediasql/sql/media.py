@@ -89,7 +89,7 @@ class Media:
         return self._session.store.presign(self.location, seconds)
 
     def error(self) -> str | None:
-        """Why it cannot be read as media; None when it can. Raises TransientError instead in a write, which keeps it."""
+        """Why it cannot be read as media; None when it can. In a write, which would keep it, TransientError raises."""
         try:
             _ = self.info
         except UnavailableError as error:

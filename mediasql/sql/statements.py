@@ -25,7 +25,7 @@ _MOST_PLANS = 1000
 _ENDS = apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_PROFILE
 # Statements that leave the plans of others as they are, by their first four letters. ROLLBACK is not among them.
 _KEEPS_PLANS = frozenset(
-    ["SELE", "INSE", "UPDA", "DELE", "REPL", "WITH", "VALU", "BEGI", "COMM", "SAVE", "RELE", "EXPL"]
+    ("SELE", "INSE", "UPDA", "DELE", "REPL", "WITH", "VALU", "BEGI", "COMM", "SAVE", "RELE", "EXPL")
 )
 _CONFIG = (
     apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER,
@@ -63,6 +63,7 @@ class Statements:
         self._running: dict[int, _Running] = {}
         self._watched = 0
         self._plans: dict[str, frozenset[str]] = {}
+        self._seen: Any = None
         self._state: Any = None
         self._has_samples = False
         self._busy = False
@@ -156,17 +157,20 @@ class Statements:
     def _forget_old_plans(self) -> None:
         """Forget plans when the schema is another than theirs, or something else that the compiler looks at."""
         connection = self._connection
-        names = [apsw.format_sql_value(name) for name in connection.db_names()]
-        state = (
-            [(name, connection.execute(f"PRAGMA {name}.schema_version").get) for name in names],
-            [connection.config(option, -1) for option in _CONFIG],
-            connection.authorizer,
-        )
-        if state != self._state or len(self._plans) > _MOST_PLANS or not self._plans:
+        names = connection.db_names()
+        # Changes with every commit, and costs little to ask; the schema may have changed with it.
+        commits = [connection.data_version(name) for name in names if name != "temp"]
+        others = [connection.config(option, -1) for option in _CONFIG], connection.authorizer, names
+        if (commits, others) == self._seen and self._plans:
+            return
+        self._seen = commits, others
+        quoted = [apsw.format_sql_value(name) for name in names]
+        schemas = [connection.execute(f"PRAGMA {name}.schema_version").get for name in quoted]
+        if (schemas, others) != self._state or len(self._plans) > _MOST_PLANS or not self._plans:
             self._plans.clear()
-            self._state = state
+            self._state = schemas, others
             find = "SELECT 1 FROM {}.sqlite_schema WHERE name = 'sqlite_stat4'"
-            self._has_samples = any(connection.execute(find.format(name)).get for name in names)
+            self._has_samples = any(connection.execute(find.format(name)).get for name in quoted)
 
     def _depends_on_bindings(self, statement: _Running) -> bool:
         """Whether the planner may look at bound values: for patterns, and with the samples of ANALYZE (STAT4)."""

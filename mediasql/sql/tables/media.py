@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -139,7 +138,11 @@ def _whole(value: Any) -> str:
 def _common(values: Any) -> str:
     """What all values of IN begin with. NULL among them matches nothing."""
     texts = [value for value in values if value is not None]
-    return os.path.commonprefix(texts) if all(isinstance(value, str) for value in texts) else ""
+    if not texts or not all(isinstance(value, str) for value in texts):
+        return ""
+    first, last = str(min(texts)), str(max(texts))
+    differ = (at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1])
+    return first[: next(differ, len(first))]
 
 
 def _literal_of_like(value: Any) -> str:
