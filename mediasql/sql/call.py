@@ -30,6 +30,8 @@ def bind(function: Function, session: Session) -> Callable[..., Any]:
             values = [convert(session, *pair) for pair in zip(parameters, arguments, strict=False)]
             result = target(*leading, *values)
         except MediaError as error:
+            if not reads_media:  # it is not about the media of a row, for which NULL could stand
+                raise error.again(f"{name}({shown(arguments)}): {error}") from error
             session.failed(name, arguments, error)
             return None
         if reads_media:
