@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-from pathlib import Path
 
 import av
 import pytest
@@ -68,18 +67,19 @@ def test_formats_without_a_parser_are_as_pillow_says(format: str) -> None:
 RARE = (".ico", ".tga", ".pcx", ".ppm", ".pgm", ".jp2", ".j2k", ".psd", ".icns", ".dds", ".sgi", ".xbm", ".msp", ".fli")
 
 
-@pytest.mark.parametrize("path", corpus_files(*RARE), ids=lambda path: path.name)
-def test_rare_files_of_the_corpus_are_as_pillow_says(path: Path) -> None:
-    data = path.read_bytes()
-    try:
-        Image.open(io.BytesIO(data)).close()
-    except Exception:
-        assert probe_bytes(data).info is None or probe_bytes(data).info.format != "PNG"  # type: ignore[union-attr]
-        return
-    info = probe_bytes(data).info
-    assert info is not None
-    agrees(data, info)
-    assert info.mime_type.startswith("image/")
+@pytest.mark.filterwarnings("ignore:Image was not the expected size")
+def test_rare_files_of_the_corpus_are_as_pillow_says() -> None:
+    for path in corpus_files(*RARE):
+        data = path.read_bytes()
+        info = probe_bytes(data).info
+        try:
+            Image.open(io.BytesIO(data)).close()
+        except Exception:
+            assert info is None, path
+        else:
+            assert info is not None, path
+            agrees(data, info)
+            assert info.mime_type.startswith("image/")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])

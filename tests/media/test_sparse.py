@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mediasql.media.sparse import BLOCK, LARGEST, Segments, SparseFile
@@ -45,6 +45,8 @@ steps = st.lists(
 
 
 @given(sizes, st.booleans(), spans, steps)
+@example(0, False, [], [("seek0", BLOCK), ("readinto", 1), ("seek2", -1)])
+@example(100, False, [], [("seek0", 3 * BLOCK), ("read", 1), ("seek2", 0)])
 @settings(max_examples=300)
 def test_it_reads_as_a_file_in_memory_does(
     size: int, knows_size: bool, known: list[tuple[int, int]], steps: list[tuple[str, int]]
