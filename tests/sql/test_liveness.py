@@ -20,11 +20,14 @@ from mediasql.sql.liveness import called_functions, unused_functions
 from mediasql.sql.media import Media
 from mediasql.sql.registry import Function, Parameter
 
-NAMES = ("f", "g", "a_function_whose_name_is_longer_than_others")
+# Many, since a function that is needed anywhere in a statement is computed for all of it, and would hide mistakes.
+NAMES = ("f", "g", "a_function_whose_name_is_longer_than_others", *(f"h{n}" for n in range(12)))
+
+OPERATORS = ["-", "*", "/", "%", "&", "|", "<<", ">>", "||", "AND", "OR"]
 
 
 def value_of(name: str, text: str) -> int:
-    return sum(text.encode()) % 7 + NAMES.index(name)
+    return (sum(text.encode()) + NAMES.index(name)) % 7
 
 
 class Database:
@@ -97,12 +100,16 @@ class Maker:
     def __init__(self, random_: random.Random) -> None:
         self.random = random_
         self.choice = random_.choice
+        self.unused: list[str] = []
 
     def maybe(self, text: str, chance: float = 0.5) -> str:
         return text if self.random.random() < chance else ""
 
     def name(self) -> str:
-        return self.choice(NAMES)
+        """Another function each time, until all were used."""
+        if not self.unused:
+            self.unused = self.random.sample(NAMES, len(NAMES))
+        return self.unused.pop()
 
     def call(self, column: str) -> str:
         return self.choice(
@@ -116,6 +123,12 @@ class Maker:
                 f"json_array({column}, {self.name()}({column}))",
                 f"CASE {self.name()}({column}) WHEN 3 THEN {self.name()}({column}) ELSE 'x' END",
                 f"{self.name()}({self.name()}({column}))",
+                f"{self.name()}({column}) {self.choice(OPERATORS)} 3",
+                f"{self.name()}({column}) {self.choice(['<', '<=', '>', '>=', '=', '<>', 'IS'])} 4",
+                f"{self.choice(['NOT', '-', '~'])} {self.name()}({column})",
+                f"{self.name()}({column}) {self.choice(['IS NULL', 'IS TRUE', 'IN (1, 3, 5)', 'BETWEEN 2 AND 5'])}",
+                f"(4, 'x') {self.choice(['<', '='])} ({self.name()}({column}), {column})",
+                f"CAST({self.name()}({column}) AS TEXT)",
             ]
         )
 
@@ -144,9 +157,11 @@ class Maker:
         return made
 
     def where(self, qualifier: str, chance: float = 0.6) -> str:
-        column = self.choice(["k", "url", "note", "v1", "v2", "v3"])
-        test = self.choice(["> 2", "IS NOT NULL", "<> 4", "LIKE 'u%'"])
-        return self.maybe(f"WHERE {qualifier}{column} {test}", chance)
+        column = qualifier + self.choice(["k", "url", "note", "v1", "v2", "v3"])
+        test = self.choice(["> 2", "IS NOT NULL", "<> 4", "LIKE 'u%'", ">= {call}", "IN ({call}, 3)", "IS {call}"])
+        whole = self.choice(["{column} {test}", "{column} {test}", "{call}", "NOT {call}", "{call} IS NOT NULL"])
+        call = f"{self.name()}({qualifier}{self.choice(['url', 'note'])})"
+        return self.maybe("WHERE " + whole.format(column=column, test=test.format(call=call), call=call), chance)
 
     def trigger(self, number: int) -> str:
         table = self.choice(["t", "u"])
@@ -161,6 +176,7 @@ class Maker:
                 f"UPDATE w SET note = {row}.{seen};",
                 f"DELETE FROM w WHERE v1 = {row}.{seen};",
                 f"SELECT RAISE(IGNORE) WHERE {row}.{seen} = 5;",
+                f"SELECT RAISE(ABORT, 'no') WHERE {self.name()}({row}.url) = 5;",
             ]
         )
         when = self.maybe(f"WHEN {row}.{self.choice(['note', 'v2', 'url'])} IS NOT NULL", 0.3)
@@ -201,6 +217,8 @@ class Maker:
         column = self.choice(["url", "note", "v1", "v2", "url || v3", self.call("url"), "printf('%s', url)"])
         order, limit = self.choice(["k", "v1", "url"]), self.random.randrange(1, 5)
         key = self.choice(["k + 100", "random() % 1 + k + 200", "NULL"])
+        f, g, call = self.name(), self.name(), self.call("url")
+        total = self.choice(["sum", "max", "total", "group_concat"])
         return self.choice(
             [
                 f"SELECT {key}, {column}, note FROM {source} {self.where('')} ORDER BY {order} LIMIT {limit}",
@@ -214,6 +232,18 @@ class Maker:
                 f"SELECT k + 800, url, note FROM {source} UNION SELECT k + 900, v1, note FROM u ORDER BY 1 LIMIT 4",
                 f"SELECT k + 1000, (SELECT v1 FROM u WHERE u.note = x.note ORDER BY k), note FROM {source} x",
                 "VALUES (1100, 'a', 'b'), (1101, f('a'), g('b'))",
+                f"SELECT k + 1300, url, note FROM {source} LIMIT {f}('u') OFFSET {g}('v') - 2",
+                f"SELECT k + 1400, url, note FROM {source} ORDER BY {call}, k LIMIT 2",
+                f"SELECT k + 1500, url, note FROM {source} WHERE k = {f}(note) OR k > {g}('u')",
+                f"SELECT 1600 + a.k, b.note, a.url FROM t a JOIN {source} b ON a.k = {f}(b.url)",
+                f"SELECT 1700, {total}({call}), 'x' FROM {source}",
+                f"SELECT 1800 + k, sum({f}(url)) OVER (ORDER BY k ROWS 1 PRECEDING), note FROM {source}",
+                f"SELECT 1900 + value, value, x.k FROM {source} x, json_each(json_array({f}(x.url), 2)) LIMIT 5",
+                f"SELECT DISTINCT {f}(url) + 2000, note, {g}(note) FROM {source}",
+                f"SELECT 2100 + k, url, note FROM {source} WHERE {f}(url) IN (SELECT {g}(url) FROM u)",
+                f"SELECT 2200 + k, url, note FROM {source} WHERE EXISTS (SELECT 1 FROM u WHERE k = {f}({source}.url))",
+                f"SELECT min(k) + 2300, url, note FROM {source} GROUP BY {call} HAVING {f}(min(url)) > 2",
+                f"SELECT {f}(url) + 2400, url, note FROM {source} UNION ALL SELECT k, {g}(url), 1 FROM u LIMIT 6",
                 f"SELECT DISTINCT 1200, {column}, note FROM {source} WHERE v1 IN (SELECT v2 FROM u)",
             ]
         )
