@@ -146,7 +146,7 @@ class Maker:
         for number in (1, 2, 3):
             kind = self.choice(["VIRTUAL", "VIRTUAL", "VIRTUAL", "STORED"])
             check = self.maybe(self.choice([f"CHECK (v{number} <> 5)", "NOT NULL", "UNIQUE"]), 0.12)
-            source = self.choice(["url", "url", "note", earlier])
+            source = self.choice(["url", "note", "note || url", earlier])
             columns.append(f"v{number} AS ({self.call(source)}) {kind} {check}")
             earlier = f"v{number}"
         self.random.shuffle(columns)
@@ -170,6 +170,7 @@ class Maker:
         seen = self.choice(["url", "note", "v1", "v2"])
         body = self.choice(
             [
+                f"INSERT INTO log VALUES ({row}.{seen}, {row}.note);",
                 f"INSERT INTO log VALUES ({row}.{seen}, {self.call(f'{row}.url')});",
                 f"INSERT INTO log SELECT {row}.{seen}, v1 FROM u WHERE note = {row}.note;",
                 "INSERT OR IGNORE INTO w(k, url) VALUES (random() % 1 + 500, 'from trigger');",
@@ -197,11 +198,14 @@ class Maker:
             "CREATE TABLE aux.t2(k INTEGER PRIMARY KEY, url, v1 AS (f(url)), v2 AS (g(url)) STORED)",
             "CREATE TABLE made(k INTEGER PRIMARY KEY REFERENCES u(k) ON DELETE CASCADE, v AS (f(k)))",
         ]
-        made += [self.trigger(number) for number in range(self.random.randrange(3))]
+        made += [self.trigger(number) for number in range(self.random.randrange(4))]
         if self.random.random() < 0.15:
             made.append("PRAGMA recursive_triggers = ON")
         if self.random.random() < 0.2:
             made.append("PRAGMA foreign_keys = ON")
+        for table in ("t", "u", "w"):
+            rows = ", ".join(f"({k}, 'u{self.random.randrange(40)}', '{self.choice('mn')}')" for k in (1, 2, 3, 4))
+            made.append(f"INSERT OR IGNORE INTO {table}(k, url, note) VALUES {rows}")
         return made
 
     def value(self) -> str:
