@@ -16,89 +16,100 @@ from .errors import ConfigError
 StorageOptions = Mapping[str, Mapping[str, Any]]
 
 
-def _option(default: Any, parse: Callable[[Any], Any], doc: str) -> Any:
-    metadata = {"parse": parse, "doc": doc}
-    return (
-        field(default_factory=default, metadata=metadata)
-        if default is dict
-        else field(default=default, metadata=metadata)
-    )
+def _option(default: Any, parse: Callable[[Any], Any], wanted: str, doc: str) -> Any:
+    """A field of Config. `parse` makes the value out of what was given, and raises when that is not `wanted`."""
+    return field(default=default, metadata={"parse": parse, "wanted": wanted, "doc": doc})
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):  # a number to Python, a mistake here
+        raise TypeError
+    return float(value)
 
 
 def _positive(value: Any) -> float:
-    number = float(value)
+    number = _number(value)
     if not 0 < number < float("inf"):
-        raise ValueError("a positive number is needed")
+        raise ValueError
     return number
 
 
 def _count(value: Any) -> int:
-    number = int(value)
-    if number < 1 or number != float(value):
-        raise ValueError("a whole number of 1 or more is needed")
-    return number
+    number = _number(value)
+    if number < 1 or not number.is_integer():
+        raise ValueError
+    return int(number)
 
 
 def _age(value: Any) -> float | None:
     if value is None or str(value).lower() == "none":
         return None
-    number = float(value)
+    number = _number(value)
     if not number >= 0:
-        raise ValueError("seconds of 0 or more, or None, are needed")
+        raise ValueError
     return number
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in choices:
-            raise ValueError(f"one of {', '.join(map(repr, choices))} is needed")
+            raise ValueError
         return str(value)
 
     return parse
 
 
+_FLAGS = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False, "auto": None, "none": None}
+
+
 def _flag(value: Any) -> bool | None:
-    words = {
-        "1": True,
-        "true": True,
-        "on": True,
-        "0": False,
-        "false": False,
-        "off": False,
-        "auto": None,
-        "none": None,
-    }
-    word = str(value).lower()
-    if word not in words:
-        raise ValueError("'on', 'off' or 'auto' is needed")
-    return words[word]
+    return _FLAGS[str(value).lower()]
 
 
 def _storage_options(value: Any) -> StorageOptions:
     if isinstance(value, str):
         value = json.loads(value)
-    if not isinstance(value, Mapping) or not all(isinstance(part, Mapping) for part in value.values()):
-        raise ValueError("a mapping of schemes or URL prefixes to mappings is needed, such as {'s3': {'anon': true}}")
-    return value
+    # Copied, so that what the caller does with his dictionaries later changes nothing here.
+    options = {key: dict(part) for key, part in value.items() if isinstance(part, Mapping)}
+    if len(options) < len(value) or not all(isinstance(key, str) for key in options):
+        raise ValueError
+    return options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """How one connection works. Build it with `Config.load`, which reads the environment and checks values."""
 
-    timeout: float = _option(60.0, _positive, "seconds for one object, all retries included")
-    concurrency: int = _option(256, _count, "most connections open at a time")
+    timeout: float = _option(
+        60.0, _positive, "a positive number of seconds", "seconds for one object, all retries included"
+    )
+    concurrency: int = _option(256, _count, "a whole number of 1 or more", "most connections open at a time")
     max_age: float | None = _option(
-        86400.0, _age, "seconds for which an answer is used again without asking the store; None: for ever"
+        86400.0,
+        _age,
+        "a number of seconds, 0 or more, or None",
+        "seconds for which an answer is used again without asking the store; None: for ever",
     )
     on_error: str = _option(
-        "null", _one_of("null", "raise"), "whether unavailable media becomes NULL or raises in queries"
+        "null",
+        _one_of("null", "raise"),
+        "'null' or 'raise'",
+        "whether unavailable media becomes NULL or raises in queries",
     )
     progress: bool | None = _option(
-        None, _flag, "progress bars on standard error: 'on', 'off', or 'auto' (on a terminal only)"
+        None,
+        _flag,
+        "'on', 'off' or 'auto'",
+        "progress bars on standard error: 'on', 'off', or 'auto' (on a terminal only)",
     )
-    storage_options: StorageOptions = _option(
-        dict, _storage_options, "fsspec options by scheme or URL prefix; the longest prefix wins"
+    storage_options: StorageOptions = field(
+        default_factory=dict,
+        repr=False,  # it holds keys and passwords
+        metadata={
+            "parse": _storage_options,
+            "wanted": "a mapping of schemes or URL prefixes to mappings, such as {'s3': {'anon': true}},",
+            "doc": "fsspec options by scheme or URL prefix; the longest prefix wins",
+        },
     )
 
     @classmethod
@@ -115,15 +126,15 @@ class Config:
             variable = f"MEDIASQL_{name.upper()}"
             if name in given:
                 source, value = name, given[name]
-            elif variable in os.environ:
+            elif os.environ.get(variable):  # set to nothing is not set, as in shells
                 source, value = variable, os.environ[variable]
             else:
                 continue
             try:
                 values[name] = option.metadata["parse"](value)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 shown = "the value given" if name == "storage_options" else repr(value)
-                raise ConfigError(f"{source}: {shown} is not valid: {error}") from None
+                raise ConfigError(f"{source}: {shown} is not valid; {option.metadata['wanted']} is needed") from None
         return cls(**values)
 
     @classmethod
@@ -136,9 +147,15 @@ class Config:
 
         A prefix ends at a path boundary: 's3://data' says nothing about 's3://database/key'.
         """
+        url = _lower_scheme(url)
         chosen = dict(self.storage_options.get(scheme, {}))
         for prefix in sorted((key for key in self.storage_options if "://" in key), key=len):
-            bare = prefix.rstrip("/")
+            bare = _lower_scheme(prefix).rstrip("/")
             if url == bare or url.startswith((bare + "/", bare + "?", bare + "#")):
                 chosen.update(self.storage_options[prefix])
         return chosen
+
+
+def _lower_scheme(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return scheme.lower() + separator + rest

@@ -84,16 +84,19 @@ class TransientError(MediaError):
     """A failure of the moment, which outlived its retries; the same call may succeed later."""
 
 
-# Query parameters that grant access: signatures, tokens and keys of the providers we know.
+# Parameters that grant access, by the end of their names: X-Amz-Signature and -Security-Token, AWSAccessKeyId (V2),
+# GoogleAccessId, X-Goog-Credential, and what APIs call theirs; Azure's `sig` and the like only as a whole name.
 _SECRET = re.compile(
-    r"((?:^|[?&;\s])(?:x-amz-signature|x-amz-credential|x-amz-security-token|x-goog-signature|x-goog-credential"
-    r"|signature|awsaccesskeyid|googleaccessid|sig|se?ig|token|access_token|auth|key|apikey|api_key|password|secret)=)"
-    r"[^&#\s'\"]+",
+    r"((?:^|[?&#;\s'\"(])(?:[\w.%-]*(?:signature|token|secret|password|passwd|credential|accesskeyid|accessid|api[_-]?key)"
+    r"|sig|auth|key|pwd)=)[^&#\s'\"]+",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^/\s@]+@", re.IGNORECASE)
+# `user:password@`; the password of a URL that was not encoded may hold another '@'.
+_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/?#\s:@]*:)[^/?#\s]+@", re.IGNORECASE)
+# What stands alone before the '@' of a web address is a token. (Elsewhere it is an Azure container, or a user.)
+_LONE_TOKEN = re.compile(r"(\bhttps?://)[^/?#\s:@*]+@", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
     """`text` with passwords, signatures and tokens of URLs replaced by `***`."""
-    return _USERINFO.sub(r"\1***@", _SECRET.sub(r"\1***", text))
+    return _LONE_TOKEN.sub(r"\1***@", _PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1***", text)))

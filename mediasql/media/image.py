@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
 from typing import Any
 
 from ..errors import DecodeError
 from .info import MediaInfo
 
-# Formats that Pillow names by their first bytes alone but that are moving pictures: PyAV knows more of them.
-_NOT_STILL = frozenset({"MPEG"})
+# Moving pictures, which Pillow names by their first bytes alone: PyAV knows more of them.
+_MOVING = frozenset({"MPEG"})
+# Measurements, which Pillow would hand to whoever knows how to draw them.
+_DATA = frozenset({"BUFR", "GRIB", "HDF5"})
+# Where Pillow knows no type, or another than the header parsers.
+_MIME_TYPES = {"DDS": "image/vnd.ms-dds", "MPO": "image/jpeg"}
 _ORIENTATION = 0x0112  # TIFF 6.0 section 8; EXIF 2.32 section 4.6.4
 
 
@@ -24,40 +27,39 @@ def read_image(file: Any) -> MediaInfo | None:
             image = Image.open(file)
     except UnidentifiedImageError:
         return None
-    except Image.DecompressionBombError as error:
-        raise DecodeError(str(error)) from None
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        struct.error,
-        IndexError,
-        KeyError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # the plugins for rare formats raise whatever a damaged file leads them to
         raise DecodeError(f"a damaged image: {error}") from None
     with image:
-        if image.format in _NOT_STILL:
+        if image.format in _MOVING:
             return None
-        exif = _exif_of(image)
+        if image.format in _DATA:
+            raise DecodeError(f"{image.format} holds data and no picture")
+        orientation, exif = _exif_of(image)
         return MediaInfo(
             media_type="image",
-            mime_type=image.get_format_mimetype() or Image.MIME.get(image.format or "", "application/octet-stream"),
+            mime_type=_mime_type(image),
             format=image.format or "",
             width=image.width,
             height=image.height,
             mode=image.mode,
-            orientation=_orientation(exif),
-            exif=exif.tobytes()[6:] if exif else None,
+            orientation=orientation,
+            exif=exif,
         )
 
 
-def _exif_of(image: Any) -> Any:
+def _mime_type(image: Any) -> str:
+    format = str(image.format)
+    known = _MIME_TYPES.get(format) or image.get_format_mimetype()
+    return str(known or f"image/x-{format.lower()}")
+
+
+def _exif_of(image: Any) -> tuple[int | None, bytes | None]:
+    """Orientation and EXIF block."""
     try:
-        return image.getexif()
-    except Exception:  # Pillow raises whatever a damaged EXIF block leads it to; the image itself is fine
-        return {}
+        exif = image.getexif()
+        return _orientation(exif), exif.tobytes()[6:] if exif else None
+    except Exception:  # as above; the image itself is fine
+        return None, None
 
 
 def _orientation(exif: Any) -> int | None:

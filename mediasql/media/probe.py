@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import IO, cast
 
 from ..errors import DecodeError, MediaError, TransientError
+from ..storage import loop
 from ..storage.providers.base import Chunk, ObjectInfo
+from ..storage.store import changed
 from .headers import GiveUp, Span, recognise
 from .image import read_image
 from .info import MediaInfo
@@ -99,7 +102,7 @@ def _understand_bytes(data: bytes, want: Want) -> MediaInfo:
     if not data:
         raise DecodeError("the file is empty")
     if found := recognise(data[:FIRST_READ_ELSE]):
-        steps = found.parse(data, len(data), want == Want.EXIF)
+        steps = _sound(found.parse(data, len(data), want == Want.EXIF))
         try:
             span = next(steps)
             while True:
@@ -112,13 +115,23 @@ def _understand_bytes(data: bytes, want: Want) -> MediaInfo:
     return _decode(io.BytesIO(data))
 
 
+def _sound(steps: Generator[Span, bytes, MediaInfo]) -> Generator[Span, bytes, MediaInfo]:
+    """`steps`, whose own mistakes become GiveUp: one odd file must not end a query over a million."""
+    try:
+        return (yield from steps)
+    except (DecodeError, GiveUp):
+        raise
+    except Exception as error:
+        raise GiveUp(f"a mistake of the parser: {error!r}") from error
+
+
 class _Probe:
     def __init__(self, read: Read, want: Want) -> None:
         self._read = read
         self._want = want
         self._known = Segments()
         self._object = ObjectInfo()
-        self._total = 0
+        self._fetched = 0  # bytes, by decoders
 
     async def run(self, first: int) -> Answer:
         chunk = await self._read(0, first)
@@ -137,10 +150,11 @@ class _Probe:
             raise DecodeError("the file is empty")
         size = self._object.size
         if found := recognise(head):
-            steps = found.parse(head, size, self._want == Want.EXIF)
+            steps = _sound(found.parse(head, size, self._want == Want.EXIF))
             try:
                 span = next(steps)
                 while True:
+                    # Not thrown into the parser when it fails: that is no affair of its.
                     span = steps.send(await self._get(span))
             except StopIteration as done:
                 info: MediaInfo = done.value
@@ -149,12 +163,48 @@ class _Probe:
                 pass
         if self._want == Want.OBJECT:
             raise _Elsewhere
-        loop = asyncio.get_running_loop()
+        return await self._decode_sparse()
+
+    async def _decode_sparse(self) -> MediaInfo:
+        """What Pillow or PyAV makes of the file, of which they read what they want.
+
+        A read that fails looks to them like the end of the file, and raises when they are done: they would swallow
+        the exception, or keep it for the next file that they open.
+        """
+        here = asyncio.get_running_loop()
+        reads: list[Future[bytes]] = []
+        failures: list[BaseException] = []
 
         def fetch(start: int, stop: int) -> bytes:
-            return asyncio.run_coroutine_threadsafe(self._load(start, stop), loop).result()
+            if failures:
+                return b""
+            reads.append(asyncio.run_coroutine_threadsafe(self._load_bounded(start, stop), here))
+            try:
+                return reads[-1].result()
+            except BaseException as error:
+                failures.append(error)
+                return b""
 
-        return await asyncio.to_thread(_decode, cast(IO[bytes], SparseFile(fetch, size, self._known)))
+        def work() -> MediaInfo:
+            try:
+                return _decode(cast(IO[bytes], SparseFile(fetch, self._object.size, self._known)))
+            finally:
+                if failures:
+                    raise failures[0]
+
+        try:
+            return await loop.in_decoder(work)
+        except asyncio.CancelledError:
+            failures.append(TransientError("given up"))  # so that the thread, too, comes to its end
+            for read in reads[-1:]:
+                read.cancel()
+            raise
+
+    async def _load_bounded(self, start: int, stop: int) -> bytes:
+        self._fetched += stop - start
+        if self._fetched > MOST:
+            raise DecodeError(f"its header is not within the {MOST // KB // KB} MB that were read")
+        return await self._load(start, stop)
 
     async def _get(self, span: Span) -> bytes:
         start, stop = span
@@ -188,22 +238,12 @@ class _Probe:
         if stop <= start:
             return b""
         chunk = await self._read(start, stop)
-        if _differ(self._object, chunk.info):
+        if changed(self._object, chunk.info):
             raise _Changed
         if self._object.size is None:
             self._object = chunk.info
         self._known.add(start, chunk.data)
         return chunk.data
-
-
-def _differ(first: ObjectInfo, second: ObjectInfo) -> bool:
-    """Whether two answers cannot be about the same version of an object."""
-    pairs = (
-        (first.etag, second.etag),
-        (first.size, second.size),
-        (first.last_modified, second.last_modified),
-    )
-    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 def _decode(file: IO[bytes]) -> MediaInfo:

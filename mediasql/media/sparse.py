@@ -15,7 +15,7 @@ class Segments:
 
     def __init__(self) -> None:
         self._starts: list[int] = []
-        self._data: list[bytes] = []
+        self._data: list[bytearray] = []
 
     def add(self, start: int, data: bytes) -> None:
         """Keep `data`, which lies at `start`."""
@@ -23,24 +23,20 @@ class Segments:
             return
         at = bisect_right(self._starts, start) - 1
         if at >= 0 and self._starts[at] + len(self._data[at]) >= start:
-            data = (
-                self._data[at][: start - self._starts[at]]
-                + data
-                + self._data[at][start - self._starts[at] + len(data) :]
-            )
-            start = self._starts[at]
+            segment, offset = self._data[at], start - self._starts[at]
+            segment[offset : offset + len(data)] = data  # appends in place when a file is read on and on
         else:
             at += 1
             self._starts.insert(at, start)
-            self._data.insert(at, b"")
-        end = start + len(data)
+            self._data.insert(at, bytearray(data))
+            segment = self._data[at]
+        end = self._starts[at] + len(segment)
         upto = at + 1
         while upto < len(self._starts) and self._starts[upto] <= end:
-            data += self._data[upto][end - self._starts[upto] :]
-            end = start + len(data)
+            segment += self._data[upto][end - self._starts[upto] :]
+            end = self._starts[at] + len(segment)
             upto += 1
-        self._starts[at:upto] = [start]
-        self._data[at:upto] = [data]
+        del self._starts[at + 1 : upto], self._data[at + 1 : upto]
 
     def known_to(self, start: int) -> int:
         """The end of the segment that holds `start` or ends there; `start` itself when none does."""
@@ -49,13 +45,18 @@ class Segments:
             return start
         return max(start, self._starts[at] + len(self._data[at]))
 
+    def next_known(self, start: int) -> int | None:
+        """Where the first segment behind `start` begins."""
+        at = bisect_right(self._starts, start)
+        return self._starts[at] if at < len(self._starts) else None
+
     def get(self, start: int, stop: int) -> bytes:
         """The bytes from `start` on that are known without a gap, up to `stop`."""
         at = bisect_right(self._starts, start) - 1
         if at < 0:
             return b""
         offset = start - self._starts[at]
-        return self._data[at][offset : offset + stop - start]
+        return bytes(memoryview(self._data[at])[offset : offset + max(0, stop - start)])
 
 
 class SparseFile(io.RawIOBase):
@@ -66,13 +67,13 @@ class SparseFile(io.RawIOBase):
     known   what was fetched before; grows with each fetch
 
     Blocks are 64 KB and grow fourfold while they are read one after the other, to 1 MB: a header costs little, and a
-    long read few requests.
+    long read few requests. What is known is not fetched again.
     """
 
     def __init__(self, fetch: Callable[[int, int], bytes], size: int | None, known: Segments | None = None) -> None:
         self._fetch = fetch
         self._size = size
-        self._known = known or Segments()
+        self._known = known if known is not None else Segments()
         self._at = 0
         self._block = BLOCK
         self._last_end = -1
@@ -95,12 +96,9 @@ class SparseFile(io.RawIOBase):
 
     def read(self, wanted: int | None = -1) -> bytes:
         stop = self._end() if wanted is None or wanted < 0 else self._at + wanted
-        if self._size is not None:
-            stop = min(stop, self._size)
-        while (end := self._known.known_to(self._at)) < stop:
-            if not self._load(end, stop):
-                break
-        data = self._known.get(self._at, max(stop, self._at))
+        while (end := self._known.known_to(self._at)) < self._within(stop):
+            self._load(end, stop)
+        data = self._known.get(self._at, stop)
         self._at += len(data)
         return data
 
@@ -109,25 +107,29 @@ class SparseFile(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
-    def _load(self, start: int, stop: int) -> bool:
-        """Fetch from `start` on, at least a block; False at the end of the file."""
-        start -= start % BLOCK if self._known.known_to(start - start % BLOCK) == start - start % BLOCK else 0
+    def _within(self, stop: int) -> int:
+        return stop if self._size is None else min(stop, self._size)
+
+    def _load(self, start: int, stop: int) -> None:
+        """Fetch from `start`, where nothing is known, to `stop`, and at least a block. Learns where the file ends."""
         self._block = min(self._block * 4, LARGEST) if start == self._last_end else BLOCK
+        aligned = start - start % BLOCK
+        if self._known.known_to(aligned) == aligned:
+            start = aligned
         end = max(stop, start + self._block)
-        if self._size is not None:
-            end = min(end, self._size)
+        if (known := self._known.next_known(start)) is not None:
+            end = min(end, known)
+        end = self._within(end)
         data = self._fetch(start, end)
         self._known.add(start, data)
         self._last_end = end
         if len(data) < end - start:
             self._size = start + len(data)
-            return bool(data) and self._size > start
-        return True
 
     def _end(self) -> int:
-        at = self._known.known_to(0)
+        """The size of the file. Twice as much is read each time, since a server that does not tell the size may not
+        know ranges either, and send all that comes before."""
         while self._size is None:
-            if not self._load(at, at + LARGEST):
-                return self._size if self._size is not None else at
-            at = self._known.known_to(at)
+            at = self._known.known_to(0)
+            self._load(at, at + max(LARGEST, at))
         return self._size

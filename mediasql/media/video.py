@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+from dataclasses import replace
 from typing import Any
 
 from ..errors import DecodeError
@@ -10,10 +12,26 @@ from .info import MediaInfo, StreamInfo
 
 # FFmpeg reads this little to guess frame rates; measured to answer as the defaults do, in a fifth of the time.
 _FAST = {"probesize": "32768", "analyzeduration": "0"}
-# Demuxers that open other files or URLs by themselves, or that make media out of any text. Not for us: FFmpeg gets
-# the bytes of one object and nothing else.
-_REFUSED = frozenset({"hls", "applehttp", "dash", "concat", "sdp", "rtsp", "imf", "tty", "webm_dash_manifest"})
-_ROTATION_TO_ORIENTATION = {0: 1, 90: 8, 180: 3, 270: 6}
+# Demuxers that open other files or URLs by themselves: FFmpeg gets the bytes of one object and nothing else.
+_REFERRING = frozenset({"hls", "applehttp", "dash", "concat", "sdp", "rtsp", "imf", "webm_dash_manifest"})
+# And those that take any bytes for theirs: screens of text, karaoke graphics.
+_CREDULOUS = frozenset({"tty", "ansi", "bin", "xbin", "adf", "idf", "cdg"})
+# Clockwise degrees, as the header parsers have them, to EXIF orientation.
+_ORIENTATION = {90: 6, 180: 3, 270: 8}
+_MOVIE = "mov,mp4,m4a,3gp,3g2,mj2"
+_STILLS = {"jpegxl": ("JXL", "image/jxl"), "hdr": ("HDR", "image/vnd.radiance"), "j2k": ("JPEG2000", "image/jp2")}
+_MIME_TYPES = {
+    "aiff": "aiff",
+    "amr": "amr",
+    "asf": "x-ms-asf",
+    "au": "basic",
+    "avi": "x-msvideo",
+    "caf": "x-caf",
+    _MOVIE: "mp4",
+    "mp3": "mpeg",
+    "mpegts": "mp2t",
+    "mpegvideo": "mpeg",
+}
 
 
 def read_container(file: Any) -> MediaInfo | None:
@@ -28,43 +46,69 @@ def read_container(file: Any) -> MediaInfo | None:
 def _read(file: Any, options: dict[str, str]) -> MediaInfo | None:
     import av
 
+    referred: list[str] = []
+
+    def refuse(url: str, flags: int, options: dict[str, str]) -> Any:
+        # Nothing may raise here: PyAV would keep the exception for the next file that this thread opens.
+        referred.append(url)
+        return io.BytesIO()
+
     try:
         container = av.open(
             file,
             metadata_errors="replace",
             options={**options, "protocol_whitelist": "none"},
-            io_open=_refuse_to_open,
+            io_open=refuse,
         )
     except (av.FFmpegError, ValueError, IndexError):
-        return None
+        return _unless(referred, None)
     with container:
-        if set(container.format.name.split(",")) & _REFUSED:
+        kinds = set(container.format.name.split(","))
+        if kinds & _CREDULOUS:
+            return None
+        if kinds & _REFERRING:
             raise DecodeError(f"a {container.format.name} playlist, which mediasql does not follow")
-        return container_info(container)
+        info = _unless(referred, container_info(container))
+        if info is not None and info.format == "matroska,webm" and _is_webm(file):
+            return replace(info, mime_type=f"{info.media_type}/webm")
+        return info
 
 
-def _refuse_to_open(*args: Any, **kwargs: Any) -> Any:
-    raise DecodeError("the file refers to another file, which mediasql does not follow")
+def _is_webm(file: Any) -> bool:
+    """FFmpeg does not tell; the document type stands in the first element."""
+    file.seek(0)
+    return b"webm" in file.read(64)
+
+
+def _unless(referred: list[str], info: MediaInfo | None) -> MediaInfo | None:
+    if referred:
+        raise DecodeError("the file refers to another file, which mediasql does not follow")
+    return info
 
 
 def container_info(container: Any) -> MediaInfo | None:
-    """MediaInfo of an open PyAV container; None when it holds neither audio nor video."""
-    streams = tuple(_stream_info(stream) for stream in container.streams)
-    attached = {stream.index for stream in container.streams if _is_attached_picture(stream)}
-    video = next((s for s in streams if s.type == "video" and s.index not in attached), None)
+    """MediaInfo of an open PyAV container; None when it holds neither audio nor video.
+
+    Cover art, which FFmpeg lists as a stream, is none here.
+    """
+    listed = [stream for stream in container.streams if not stream.disposition & stream.disposition.attached_pic]
+    name = container.format.name
+    if name.endswith("_pipe"):
+        return _still(name.removesuffix("_pipe"), listed)
+    streams = tuple(_stream_info(stream) for stream in listed)
+    video = next((s for s in streams if s.type == "video"), None)
     audio = next((s for s in streams if s.type == "audio"), None)
     main = video or audio
     if main is None:
         return None
-    name = container.format.name
     return MediaInfo(
         media_type=main.type,
-        mime_type=_mime_type(name, main.type),
+        mime_type=_mime_type(container, main.type),
         format=name,
         width=video.width if video else None,
         height=video.height if video else None,
-        orientation=_ROTATION_TO_ORIENTATION.get(video.rotation) if video and video.rotation else None,
-        duration=container.duration / 1_000_000 if container.duration else None,
+        orientation=_ORIENTATION.get(video.rotation) if video and video.rotation is not None else None,
+        duration=container.duration / 1_000_000 if container.duration and container.duration > 0 else None,
         frame_rate=video.frame_rate if video else None,
         frame_count=video.frame_count if video else None,
         video_codec=video.codec if video else None,
@@ -74,6 +118,15 @@ def container_info(container: Any) -> MediaInfo | None:
         channels=audio.channels if audio else None,
         streams=streams,
     )
+
+
+def _still(format: str, streams: list[Any]) -> MediaInfo | None:
+    """A picture of a format that Pillow does not know, such as OpenEXR; None for a drawing, which has no pixels."""
+    codec = streams[0].codec_context if streams else None
+    if codec is None or not codec.width or not codec.height:
+        return None
+    name, mime_type = _STILLS.get(format, (format.upper(), f"image/x-{format}"))
+    return MediaInfo(media_type="image", mime_type=mime_type, format=name, width=codec.width, height=codec.height)
 
 
 def _stream_info(stream: Any) -> StreamInfo:
@@ -86,41 +139,47 @@ def _stream_info(stream: Any) -> StreamInfo:
         codec=codec.codec.canonical_name if codec else None,
         duration=float(duration) if duration is not None else None,
         bit_rate=(codec.bit_rate or None) if codec and (is_video or is_audio) else None,
-        width=codec.width if is_video else None,
-        height=codec.height if is_video else None,
+        width=(codec.width or None) if is_video and codec else None,
+        height=(codec.height or None) if is_video and codec else None,
+        rotation=_rotation(stream) if is_video and codec else None,
         frame_rate=_number(stream.average_rate) if is_video else None,
         frame_count=stream.frames or None,
-        pixel_format=codec.pix_fmt if is_video else None,
-        sample_rate=codec.sample_rate if is_audio else None,
-        channels=codec.channels if is_audio else None,
+        pixel_format=codec.pix_fmt if is_video and codec else None,
+        sample_rate=(codec.sample_rate or None) if is_audio and codec else None,
+        channels=(codec.channels or None) if is_audio and codec else None,
         language=stream.language if stream.language not in (None, "und") else None,
         is_default=bool(stream.disposition & stream.disposition.default),
     )
 
 
-def _is_attached_picture(stream: Any) -> bool:
-    return bool(stream.disposition & stream.disposition.attached_pic)
+def _rotation(stream: Any) -> int | None:
+    """The clockwise turn that shows the pictures of a movie upright, 0 to 359 degrees; None when nothing tells.
+
+    PyAV has the display matrix of decoded frames only. FFmpeg has read the first of them already.
+    """
+    import av
+
+    if stream.container.format.name != _MOVIE:
+        return None
+    try:
+        frame = next(stream.container.decode(stream), None)
+    except (av.FFmpegError, ValueError):
+        return None
+    return None if frame is None else -int(frame.rotation) % 360
 
 
 def _number(rate: Any) -> float | None:
     return float(rate) if rate and math.isfinite(rate) else None
 
 
-def _mime_type(name: str, media_type: str) -> str:
-    kinds = {
-        "mov,mp4,m4a,3gp,3g2,mj2": "mp4",
-        "matroska,webm": "x-matroska",
-        "mp3": "mpeg",
-        "mpeg": "mpeg",
-        "mpegts": "mp2t",
-        "mpegvideo": "mpeg",
-        "avi": "x-msvideo",
-        "asf": "x-ms-asf",
-        "flv": "x-flv",
-        "aiff": "aiff",
-        "aac": "aac",
-        "amr": "amr",
-        "au": "basic",
-        "caf": "x-caf",
-    }
-    return f"{media_type}/{kinds.get(name, 'x-' + name.split(',')[0])}"
+def _mime_type(container: Any, media_type: str) -> str:
+    """As the header parsers say it, for the formats that they have too."""
+    name = container.format.name
+    if name == _MOVIE and container.metadata.get("major_brand", "qt  ") == "qt  ":
+        return "video/quicktime"
+    known = _MIME_TYPES.get(name, name if name in _PLAIN else f"x-{name.partition(',')[0]}")
+    return f"{media_type}/{known}"
+
+
+# Formats whose name is that of their MIME type.
+_PLAIN = frozenset({"aac", "ac3", "flac", "mpeg", "ogg", "wav"})

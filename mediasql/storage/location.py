@@ -10,11 +10,13 @@ import re
 from dataclasses import dataclass
 
 # RFC 3986 section 3.1, but two characters at least.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-# fsspec's chaining, `zip://member::s3://bucket/a.zip` or `simplecache::s3://…`. A key may contain `::` too, so
-# it is a chain only where a protocol stands on both sides.
-_CHAIN = re.compile(
-    r"(?:([A-Za-z][A-Za-z0-9+.-]+)://[^:]*(?::[^:]+)*|([A-Za-z][A-Za-z0-9+.-]+))::[A-Za-z][A-Za-z0-9+.-]*:"
+_PROTOCOL = r"[A-Za-z][A-Za-z0-9+.-]+"
+_SCHEME = re.compile(rf"({_PROTOCOL})://")
+# fsspec's chaining: `zip://member::s3://bucket/a.zip`, `simplecache::s3://…`.
+_CHAIN = re.compile(rf"({_PROTOCOL})(?:://.*?)?::{_PROTOCOL}(?:://|::)", re.DOTALL)
+# Stores that hold objects, and never something inside of another file: a `::http://` in their keys is just text.
+_STORES = frozenset(
+    ["file", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "wasb", "wasbs", "adl", "memory"]
 )
 
 
@@ -24,7 +26,7 @@ class Location:
 
     url        as it was given
     scheme     in lower case; 'file' for local paths
-    container  bucket, Azure container or host; '' for local files and for chained URLs
+    container  bucket, Azure container or host; '' for local files, for data: and for chained URLs
     path       the key: all that follows `container/`, untouched; the whole URL where the scheme has no container
     """
 
@@ -36,28 +38,39 @@ class Location:
     @classmethod
     def parse(cls, url: str) -> Location:
         """Split `url`. Never fails: what has no scheme is a local path."""
-        if chain := _CHAIN.match(url):
-            return cls(url, (chain[1] or chain[2]).lower(), "", url)
+        if (chain := _CHAIN.match(url)) and chain[1].lower() not in _STORES:
+            return cls(url, chain[1].lower(), "", url)
         if url[:5].lower() == "data:":
             return cls(url, "data", "", url)
         match = _SCHEME.match(url)
         if match is None:
-            return cls(url, "file", "", url)
+            # RFC 8089 allows `file:/path` too.
+            return cls(url, "file", "", url[5:] if url[:6].lower() == "file:/" else url)
         scheme = match[1].lower()
         rest = url[match.end() :]
         if scheme == "file":
             return cls(url, scheme, "", rest)
+        if scheme in ("http", "https"):
+            container = re.split(r"[/?#]", rest, maxsplit=1)[0]
+            return cls(url, scheme, container, rest[len(container) :].removeprefix("/"))
         container, _, path = rest.partition("/")
         return cls(url, scheme, container, path)
 
     @property
+    def chained(self) -> bool:
+        """Whether fsspec makes it out of several URLs."""
+        return self.path == self.url and self.scheme not in ("file", "data")
+
+    @property
     def name(self) -> str:
-        """The last part of the path, without the query string or fragment of an http URL."""
+        """The last part of the path, without the query string or fragment of an http URL; '' for data: URLs."""
         path = self.path
+        if self.scheme == "data":
+            return ""
         if self.scheme in ("http", "https"):
             path = re.split(r"[?#]", path, maxsplit=1)[0]
-        elif not self.container and "::" in path:
-            path = path.split("::", 1)[0]
+        elif self.chained:
+            path = next((part for part in path.split("::") if "://" in part), path)
         return path.rstrip("/").rpartition("/")[2]
 
     @property

@@ -6,16 +6,21 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import TimeoutError
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 # How often a waiting thread looks whether its query was interrupted, in seconds.
 _POLL = 0.05
+# Reads of file systems that block. Nothing that waits for a read may run among them, or all may wait for each other:
+# decoding, which reads as it goes, has threads of its own (`in_decoder`).
+_READERS = 64
+_DECODERS = 2 * (os.cpu_count() or 1)
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_decoders: ThreadPoolExecutor | None = None
 
 
 def get() -> asyncio.AbstractEventLoop:
@@ -24,6 +29,7 @@ def get() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
+            _loop.set_default_executor(ThreadPoolExecutor(_READERS, thread_name_prefix="mediasql-read"))
             threading.Thread(target=_loop.run_forever, name="mediasql-loop", daemon=True).start()
         return _loop
 
@@ -51,10 +57,33 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
         del future  # it holds its exception, which holds this frame
 
 
+def finish(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run `coroutine`, and wait unless this is the loop's own thread, where the garbage collector may call from."""
+    loop = get()
+    future: Future[None] = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is not loop:
+        future.result()
+
+
+async def in_decoder(work: Callable[[], T]) -> T:
+    """The result of `work`, which decodes, in a thread; to be awaited on any loop."""
+    global _decoders
+    with _lock:
+        if _decoders is None:
+            _decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="mediasql-decode")
+        decoders = _decoders
+    return await asyncio.get_running_loop().run_in_executor(decoders, work)
+
+
 def _forget() -> None:
-    """In a forked child the thread does not exist; the next call starts another."""
-    global _loop, _lock
-    _loop, _lock = None, threading.Lock()
+    """In a forked child the threads do not exist; the next call starts others."""
+    global _loop, _decoders, _lock
+    _loop, _decoders, _lock = None, None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

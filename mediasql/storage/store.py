@@ -6,18 +6,15 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import discovery, errors
 from ..config import Config
 from . import loop
+from .fetch import Fetcher
 from .location import Location
-from .pattern import Pattern, compile_pattern, is_glob
+from .pattern import Pattern, below, compile_pattern, is_glob
 from .providers.base import Chunk, Entry, ObjectInfo, Provider, Signer
-
-if TYPE_CHECKING:
-    from .fetch import Fetcher
 
 # A whole object is read in parts of this size, each with the time limit of its own.
 PART = 8 * 1024 * 1024
@@ -31,15 +28,10 @@ class Store:
 
     def __init__(self, config: Config, check: Callable[[], None] = lambda: None) -> None:
         self.config = config
+        self.fetcher = Fetcher(config)
         self._check = check
         self._providers: dict[tuple[type[Provider], str], Provider] = {}
         self._signers: dict[tuple[Provider, str], Signer] = {}
-
-    @cached_property
-    def fetcher(self) -> Fetcher:
-        from .fetch import Fetcher  # aiohttp takes 0.2 s to import, and a local query does without
-
-        return Fetcher(self.config)
 
     def provider(self, location: Location) -> Provider:
         """The provider that serves `location`, with the options that apply there."""
@@ -49,11 +41,11 @@ class Store:
         key = (kind, repr(sorted(options.items())))
         found = self._providers.get(key)
         if found is None:
-            found = self._providers[key] = kind(options, loop.get())
+            found = self._providers.setdefault(key, kind(options, loop.get()))
         return found
 
     def _options(self, location: Location) -> dict[str, Any]:
-        if "::" not in location.path or location.container:
+        if not location.chained:
             return self.config.options_for(location.url, location.scheme)
         parts = [Location.parse(part if ":" in part else f"{part}://") for part in location.url.split("::")]
         chain = {part.scheme: self.config.options_for(part.url, part.scheme) for part in parts}
@@ -64,17 +56,23 @@ class Store:
         return await self.fetcher.read(self.provider(location), location, start, stop, deadline=deadline)
 
     async def parts(self, location: Location) -> AsyncIterator[Chunk]:
-        """The whole object, in order, in parts of 8 MB. Raises TransientError when it changes meanwhile."""
-        at, first = 0, None
+        """The whole object, in order, in parts of 8 MB. Raises TransientError when it changes meanwhile.
+
+        Where the server knows no ranges, and sends all that comes before each part, they double in size.
+        """
+        at, size = 0, PART
+        first: ObjectInfo | None = None
         while True:
-            chunk = await self.read(location, at, at + PART)
-            first = first or chunk
-            if (chunk.info.etag, chunk.info.size) != (first.info.etag, first.info.size) and at:
+            chunk = await self.read(location, at, at + size)
+            first = first or chunk.info
+            if changed(first, chunk.info):
                 raise errors.TransientError("the object changed while it was read")
             yield chunk
             at += len(chunk.data)
-            if len(chunk.data) < PART or at == chunk.info.size:
+            if len(chunk.data) < size or at == chunk.info.size:
                 return
+            if not chunk.ranged:
+                size *= 2
 
     async def content(self, location: Location) -> tuple[bytes, ObjectInfo]:
         """The whole object."""
@@ -100,15 +98,12 @@ class Store:
                 return
             prefix = max(prefix, wanted, key=len)
         start = Location.parse(provider.url_at(location, prefix))
-        pages = provider.pages(start, recursive=glob.recursive, page_size=page_size)
+        pages = _Pages(provider.pages(start, recursive=glob.recursive, page_size=page_size), self.config.timeout)
         try:
-            while True:
-                page = loop.run(self._page(pages), self._check)
-                if page is None:
-                    return
+            while (page := loop.run(pages.next(), self._check)) is not None:
                 yield glob.root, [entry for entry in page if glob.keeps(entry.path)]
         finally:
-            loop.run(_close(pages))
+            loop.finish(pages.close())
 
     def root_url(self, pattern: str) -> str:
         """The URL that the names of `entries` are relative to."""
@@ -121,26 +116,13 @@ class Store:
         location = Location.parse(pattern)
         provider = self.provider(location)
         path = provider.glob_path(location)
+        if location.scheme == "file" and os.path.isdir(path):
+            return location, provider, below(path if path.endswith("/") else f"{path}/")
         if is_glob(path):
             return location, provider, compile_pattern(path)
         if path.endswith("/") or (location.container and not path):
-            return location, provider, compile_pattern(path)
-        if location.scheme == "file" and os.path.isdir(path):
-            return location, provider, compile_pattern(path + "/")
+            return location, provider, below(path)
         return location, provider, None
-
-    async def _page(self, pages: AsyncIterator[list[Entry]]) -> list[Entry] | None:
-        try:
-            async with asyncio.timeout(self.config.timeout):
-                return await anext(pages, None)
-        except TimeoutError:
-            raise errors.TransientError(f"no listing within {self.config.timeout:g} s") from None
-        except FileNotFoundError:
-            raise errors.NotFound("there is nothing to list") from None
-        except PermissionError as error:
-            raise errors.Forbidden(f"listing is not allowed: {error}") from None
-        except OSError as error:
-            raise errors.TransientError(f"listing failed: {error}") from None
 
     def presign(self, location: Location, seconds: int) -> str:
         """The URL that gives anyone access to `location` for `seconds`.
@@ -165,11 +147,40 @@ class Store:
         loop.run(self._close())
 
     async def _close(self) -> None:
-        if "fetcher" in self.__dict__:
-            await self.fetcher.close()
+        await self.fetcher.close()
         for provider in self._providers.values():
             await provider.close()
 
 
-async def _close(pages: AsyncIterator[list[Entry]]) -> None:
-    await pages.aclose()  # type: ignore[attr-defined]
+class _Pages:
+    """A listing, one page at a time. It can be closed while a page is on its way."""
+
+    def __init__(self, pages: AsyncIterator[list[Entry]], timeout: float) -> None:
+        self._pages = pages
+        self._timeout = timeout
+        self._lock = asyncio.Lock()
+
+    async def next(self) -> list[Entry] | None:
+        """The next page, None after the last."""
+        try:
+            async with self._lock, asyncio.timeout(self._timeout):
+                return await anext(self._pages, None)
+        except TimeoutError:
+            raise errors.TransientError(f"no listing within {self._timeout:g} s") from None
+        except FileNotFoundError:
+            raise errors.NotFound("there is nothing to list") from None
+        except PermissionError as error:
+            raise errors.Forbidden(f"listing is not allowed: {error}") from None
+        except OSError as error:
+            raise errors.TransientError(f"listing failed: {error}") from None
+
+    async def close(self) -> None:
+        # A page that was given up may still be unwinding, and a generator that runs cannot be closed.
+        async with self._lock:
+            await self._pages.aclose()  # type: ignore[attr-defined]
+
+
+def changed(first: ObjectInfo, later: ObjectInfo) -> bool:
+    """Whether two answers cannot be about the same version of an object."""
+    pairs = ((first.etag, later.etag), (first.size, later.size), (first.last_modified, later.last_modified))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)

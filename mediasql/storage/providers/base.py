@@ -44,11 +44,15 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Bytes of an object from `start` on, and what the response said about the whole of it."""
+    """Bytes of an object from `start` on, and what the response said about the whole of it.
+
+    `ranged` is False when the store sent the object from its beginning: each further read costs all that is before.
+    """
 
     data: bytes
     start: int
     info: ObjectInfo
+    ranged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Provider(ABC):
 
     async def request(self, location: Location) -> Request | None:
         """The GET that reads `location`; None where the store has no HTTP form, and `read` serves."""
-        return
+        return None
 
     async def recover(self, location: Location, status: int, headers: Mapping[str, str], body: bytes) -> bool:
         """Learn from an answer that refused `request` (the bucket's region, an expired token).
@@ -113,7 +117,7 @@ class Provider(ABC):
     def read(self, location: Location, start: int, stop: int) -> Chunk:
         """Bytes `start` to `stop` (fewer at the end of the object); runs in a worker thread.
 
-        Raises FileNotFoundError, PermissionError, IsADirectoryError or OSError, as filesystems do.
+        Raises FileNotFoundError, PermissionError, IsADirectoryError or OSError, as filesystems do, or a MediaError.
         """
         raise NotImplementedError
 
@@ -141,7 +145,8 @@ class Provider(ABC):
 
     def url_at(self, location: Location, path: str) -> str:
         """The URL of another path in the same container, spelled as `location` is."""
-        return location.url[: len(location.url) - len(location.path)] + path
+        root = location.url[: len(location.url) - len(location.path)]
+        return f"{root}/{path}" if path and location.container and not root.endswith("/") else root + path
 
     def file_url(self, location: Location) -> str:
         """The location as a full URL, local paths as file:// URLs."""

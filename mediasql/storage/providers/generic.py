@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
+from importlib.metadata import metadata
+from itertools import islice
 from typing import Any, ClassVar
 
-import fsspec
-from fsspec.registry import known_implementations, registry
-
-from ...errors import MissingExtra, UnknownScheme
+from ...errors import MediaError, MissingExtra, UnavailableError, UnknownScheme
 from ..location import Location
 from .base import Chunk, Entry, ObjectInfo, Provider, iso_time
 
 # What fsspec's filesystems call these in `info`.
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 _ETAGS = ("ETag", "etag", "checksum", "sha256")
+# The part of a chained URL that names the object: the first that has a path.
+_MEMBER = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://)(.*?)(::.*|)", re.DOTALL)
 
 
 class GenericProvider(Provider):
@@ -27,44 +29,88 @@ class GenericProvider(Provider):
     schemes: ClassVar[tuple[str, ...]] = ("*",)
 
     def read(self, location: Location, start: int, stop: int) -> Chunk:
-        filesystem, path = self._open(location.url)
-        details = filesystem.info(path)
-        if details.get("type") == "directory":
-            raise IsADirectoryError("it is a directory")
-        return Chunk(filesystem.cat_file(path, start=start, end=stop), start, _info(details))
+        try:
+            filesystem, path = self._open(location)
+            details = filesystem.info(path)
+            if details.get("type") == "directory":
+                raise IsADirectoryError("it is a directory")
+            size = details.get("size")
+            if size is not None:
+                stop = min(stop, size)  # some take a slice behind the end for an error
+            data = filesystem.cat_file(path, start=start, end=stop) if start < stop else b""
+            return Chunk(data, start, _info(details))
+        except (OSError, MediaError):
+            raise
+        except Exception as error:  # a filesystem of others may raise anything
+            raise UnavailableError(f"{location.scheme}: {error or type(error).__name__}") from error
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
-        directories = self._directories(prefix, recursive)
-        while (page := await asyncio.to_thread(next, directories, None)) is not None:
-            if page:
-                yield page
+        files = self._files(prefix, recursive)
+        while page := await asyncio.to_thread(lambda: list(islice(files, page_size))):
+            yield page
 
-    def _directories(self, prefix: Location, recursive: bool) -> Iterator[list[Entry]]:
-        filesystem, start = self._open(prefix.url)
-        container = f"{prefix.container}/" if prefix.container else ""
-        root = start if prefix.url.endswith("/") else start[: start.rfind("/") + 1]
-        begins = start[len(root) :].lstrip("/")
+    def glob_path(self, location: Location) -> str:
+        return self._split(location)[1]
+
+    def url_at(self, location: Location, path: str) -> str:
+        before, _, after = self._split(location)
+        return f"{before}{path}{after}"
+
+    def _split(self, location: Location) -> tuple[str, str, str]:
+        """What comes before the path of the object in the URL, the path, and what comes behind it."""
+        if location.chained and (member := _MEMBER.fullmatch(location.url)):
+            return member[1], member[2], member[3]
+        before = super().url_at(location, "")
+        return before, location.path, ""
+
+    def _files(self, prefix: Location, recursive: bool) -> Iterator[Entry]:
+        filesystem, _ = self._open(prefix)
+        before, path, after = self._split(prefix)
+        # What filesystems put before a path: the container, a slash.
+        _, root = self._open(Location.parse(f"{before}{path[: path.rfind('/') + 1]}{after}"))
+        root = root.rstrip("/")
+        here = path[: path.rfind("/") + 1]
         for directory, _, files in filesystem.walk(root, maxdepth=None if recursive else 1, detail=True):
-            entries = []
+            inside = directory[len(root) :].strip("/")
             for name, details in sorted(files.items()):
-                path = f"{directory.rstrip('/')}/{name}"
-                if not path[len(root) :].lstrip("/").startswith(begins):
-                    continue
-                path = path.lstrip("/").removeprefix(container)
-                entries.append(Entry(self.url_at(prefix, path), path, _info(details, path)))
-            yield entries
+                found = f"{here}{inside}/{name}" if inside else f"{here}{name}"
+                if found.startswith(path):
+                    yield Entry(f"{before}{found}{after}", found, _info(details, found))
 
-    def _open(self, url: str) -> tuple[Any, str]:
-        scheme = Location.parse(url).scheme
-        if scheme not in registry and scheme not in known_implementations:
-            raise UnknownScheme(
-                f"no provider for {scheme}:// URLs; mediasql reads http, https, s3, gs, az, abfs, wasbs, file and "
-                "local paths by itself, and any other protocol of fsspec whose package is installed"
-            )
+    def _open(self, location: Location) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+        from fsspec.registry import known_implementations, registry
+
+        for scheme in location.url.split("::") if location.chained else [location.scheme]:
+            scheme = scheme.partition("://")[0].lower()
+            if scheme not in registry and scheme not in known_implementations:
+                raise _unknown(scheme)
+        # fsspec knows protocols in lower case only.
+        url = re.sub(r"(^|::)[A-Za-z][A-Za-z0-9+.-]+(?=://)", lambda protocol: protocol[0].lower(), location.url)
         try:
-            return fsspec.core.url_to_fs(url, **self.options)  # type: ignore[no-any-return]
+            filesystem, path = url_to_fs(url, **self.options)
+            # fsspec 2026.9 strips `data:` off, and then looks for it.
+            return filesystem, location.url if location.scheme == "data" else path
         except ImportError as error:
-            raise MissingExtra(f"{scheme}:// needs another package: {error}") from None
+            raise _missing(location.scheme, error) from None
+
+
+def _unknown(scheme: str) -> UnknownScheme:
+    from ... import discovery
+
+    known = ", ".join(sorted(discovery.providers().keys() - {"*"}))
+    return UnknownScheme(
+        f"no provider for {scheme}:// URLs; mediasql reads {known} and local paths by itself, and any other protocol "
+        "of fsspec whose package is installed"
+    )
+
+
+def _missing(scheme: str, error: ImportError) -> MissingExtra:
+    cause = error.__cause__
+    module = (cause.name if isinstance(cause, ImportError) else error.name) or scheme
+    extras = metadata("fsspec").get_all("Provides-Extra") or []
+    package = f"'fsspec[{scheme}]'" if scheme in extras else module.partition(".")[0].replace("_", "-")
+    return MissingExtra(f"{scheme}:// needs another package ({error}): pip install {package}")
 
 
 def _info(details: dict[str, Any], path: str = "") -> ObjectInfo:

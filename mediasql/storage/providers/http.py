@@ -3,86 +3,191 @@
 from __future__ import annotations
 
 import asyncio
+import netrc
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, ClassVar
-from urllib.parse import quote
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
 
-from ...errors import UnavailableError
+from ...errors import Forbidden, NotFound, TransientError, UnavailableError
 from ..location import Location
 from .base import Entry, ObjectInfo, Provider, Request, Signer
+
+if TYPE_CHECKING:
+    import aiohttp
 
 # Everything that may stand in a URL as it is (RFC 3986); the rest is sent percent-encoded. '%' is kept, so that
 # what is encoded already is not encoded twice.
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
+_ASIDE = re.compile(r"[?#]")  # where the path of a URL ends
+_LISTING = 16 * 1024 * 1024  # bytes of a directory page, at most
 
 
 class HttpProvider(Provider):
-    """Options: `headers`, `username` and `password`, and those of fsspec's HTTPFileSystem for listing."""
+    """Options: `headers`, `username` and `password`, and those of them that fsspec's HTTPFileSystem has."""
 
     schemes: ClassVar[tuple[str, ...]] = ("http", "https")
 
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
-        import fsspec.config
+        from fsspec.config import conf
 
-        # No fsspec filesystem is made for reading, which would apply FSSPEC_HTTP_* by itself.
-        super().__init__({**fsspec.config.conf.get("http", {}), **options}, loop)
+        # No fsspec filesystem is made, which would apply FSSPEC_HTTP_* by itself.
+        configured = {**conf.get("http", {}), **conf.get("https", {})}
+        super().__init__({**configured, **options}, loop)
         client = self.options.get("client_kwargs", {})
         self._headers = {**client.get("headers", {}), **self.options.get("headers", {})}
         if "username" in self.options:
-            userinfo = f"{self.options['username']}:{self.options.get('password', '')}"
-            self._headers["Authorization"] = f"Basic {b64encode(userinfo.encode()).decode()}"
+            self._headers["Authorization"] = _basic(self.options["username"], self.options.get("password", ""))
+        self._netrc = _read_netrc()
 
     async def request(self, location: Location) -> Request:
         if not location.container:
             raise UnavailableError("the URL names no host")
-        url = quote(location.url.partition("#")[0], safe=_SAFE)
-        return Request(url, self._headers)
+        userinfo, at, _ = location.container.rpartition("@")
+        url = _ASIDE_FRAGMENT.sub("", location.url)
+        try:
+            if not at:
+                return Request(encoded(url), self._headers_for(location.container))
+            return self._with_userinfo(url, userinfo)
+        except ValueError as error:
+            raise UnavailableError(f"not a URL that can be requested: {error}") from None
+
+    def _with_userinfo(self, url: str, userinfo: str) -> Request:
+        # As a header: a client that is given both, in the URL and as options, refuses to choose.
+        user, _, password = userinfo.partition(":")
+        url = url.replace(f"{userinfo}@", "", 1)
+        return Request(encoded(url), {**self._headers, "Authorization": _basic(unquote(user), unquote(password))})
+
+    def _headers_for(self, host: str) -> Mapping[str, str]:
+        if self._netrc is None or "Authorization" in self._headers:
+            return self._headers
+        known = self._netrc.authenticators(host.partition(":")[0])
+        return {**self._headers, "Authorization": _basic(known[0], known[2] or "")} if known else self._headers
 
     def glob_path(self, location: Location) -> str:
-        return re.split(r"[?#]", location.path, maxsplit=1)[0]
+        return _canonical(_ASIDE.split(location.path, maxsplit=1)[0])
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
         """What directory pages link to; servers tell neither size nor time there in a form that can be relied on."""
-        import fsspec
+        import aiohttp
 
-        options = {k: v for k, v in self.options.items() if k not in ("headers", "username", "password")}
-        client = {**options.pop("client_kwargs", {}), "headers": self._headers}
-        filesystem = fsspec.filesystem(
-            "http",
-            asynchronous=True,
-            loop=self.loop,
-            skip_instance_cache=True,
-            client_kwargs=client,
-            **options,
-        )
         path = self.glob_path(prefix)
         start = self.url_at(prefix, path)
+        host = start[: len(start) - len(path)]
         pending, seen = [start[: start.rfind("/") + 1]], set()
-        try:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
             while pending:
                 directory = pending.pop()
-                entries = []
-                for link in sorted(set(await filesystem._ls(directory, detail=False))):
-                    if link in seen or not link.startswith(directory) or not _may_lead_to(link, start):
+                entries, below = [], []
+                for link in await self._links(session, directory):
+                    there = host + _canonical(link[len(host) :])
+                    if there in seen or not (there.startswith(start) or _leads_to(there, start)):
                         continue
-                    seen.add(link)
-                    if not link.endswith("/"):
-                        entries.append(Entry(link, link[len(start) - len(path) :], ObjectInfo()))
-                    elif recursive:
-                        pending.append(link)
+                    seen.add(there)
+                    if there.endswith("/"):
+                        below.append(link)
+                    else:
+                        entries.append(Entry(link, there[len(host) :], ObjectInfo()))
+                if recursive:
+                    pending.extend(reversed(below))
                 if entries:
                     yield entries
-        finally:
-            if filesystem._session is not None:
-                await filesystem._session.close()
+
+    async def _links(self, session: aiohttp.ClientSession, directory: str) -> list[str]:
+        """The files and directories that the page of a directory links to, in its order."""
+        import aiohttp
+        from yarl import URL
+
+        request = await self.request(Location.parse(directory))
+        try:
+            async with session.get(URL(request.url, encoded=True), headers=request.headers) as response:
+                if response.status in (404, 410):
+                    raise NotFound(f"no directory {directory}", status=response.status)
+                if response.status in (401, 403):
+                    raise Forbidden(f"cannot list {directory}", status=response.status)
+                if response.status == 429 or response.status >= 500:
+                    raise TransientError(f"cannot list {directory}: {response.status}", status=response.status)
+                if response.status != 200:
+                    raise UnavailableError(f"cannot list {directory}: {response.status}", status=response.status)
+                page = await response.content.read(0)
+                while len(page) < _LISTING and (part := await response.content.read(_LISTING - len(page))):
+                    page += part
+        except (aiohttp.InvalidURL, ValueError) as error:
+            raise UnavailableError(f"not a URL that can be requested: {error}") from None
+        except aiohttp.ClientError as error:
+            raise TransientError(f"cannot list {directory}: {error}") from None
+        anchors = _Anchors()
+        anchors.feed(page.decode("utf-8", "replace"))
+        links = dict.fromkeys(urljoin(directory, link) for link in anchors.links if not _ASIDE.search(link))
+        return [link for link in links if _is_in(link, directory)]
 
     async def signer(self, location: Location) -> Signer:
         """Whoever has the URL can read it already."""
-        return Signer(sign=lambda path, seconds: f"{location.scheme}://{location.container}/{path}")
+        return Signer(sign=lambda path, seconds: self.url_at(location, path))
 
 
-def _may_lead_to(link: str, start: str) -> bool:
-    """Whether `link` begins with `start`, or is a directory on the way to it."""
-    return link.startswith(start) or (link.endswith("/") and start.startswith(link))
+class _Anchors(HTMLParser):
+    """Collects where the <a> of a page lead to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.links.extend(value for name, value in attrs if name == "href" and value)
+
+
+_ASIDE_FRAGMENT = re.compile(r"#.*", re.DOTALL)
+
+
+def encoded(url: str) -> str:
+    """`url` as it goes over the wire: what may not stand in a URL percent-encoded, a host of other letters in IDNA."""
+    scheme, separator, rest = url.partition("://")
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if separator and not host.isascii():
+        from yarl import URL
+
+        rest = URL(f"http://{host}").raw_authority + rest[len(host) :]
+    return quote((scheme + separator + rest).encode("utf-8", "surrogateescape"), safe=_SAFE)
+
+
+def _canonical(path: str) -> str:
+    """One spelling for all percent-encodings of a path, to compare and to match with: encoded is only what changes
+    the meaning of the path, or of a glob."""
+
+    def shown(escapes: re.Match[str]) -> str:
+        try:
+            text = unquote_to_bytes(escapes[0]).decode()
+        except UnicodeDecodeError:
+            return escapes[0]
+        return "".join(quote(char, safe="") if char in "%/?#*[]{}" or not char.isprintable() else char for char in text)
+
+    return re.sub(r"(?:%[0-9A-Fa-f]{2})+", shown, path)
+
+
+def _is_in(link: str, directory: str) -> bool:
+    """Whether a link leads to a file or directory directly in `directory`."""
+    if not encoded(link).startswith(encoded(directory)):
+        return False
+    name = encoded(link)[len(encoded(directory)) :]
+    return bool(name) and "/" not in name[:-1]
+
+
+def _leads_to(link: str, start: str) -> bool:
+    """Whether `link` is a directory on the way to `start`."""
+    return link.endswith("/") and start.startswith(link)
+
+
+def _basic(user: str, password: str) -> str:
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def _read_netrc() -> netrc.netrc | None:
+    try:
+        return netrc.netrc()
+    except (OSError, netrc.NetrcParseError):
+        return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import os
+import stat
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
-from ...errors import Unsupported
+from ...errors import UnavailableError, Unsupported
 from ..location import Location
 from .base import Chunk, Entry, ObjectInfo, Provider, Signer, iso_time
 
@@ -19,74 +21,115 @@ class LocalProvider(Provider):
     schemes: ClassVar[tuple[str, ...]] = ("file",)
 
     def read(self, location: Location, start: int, stop: int) -> Chunk:
-        with open(local_path(location), "rb", buffering=0) as file:
+        # Not to wait for whoever may write into a named pipe.
+        with open(os.open(local_path(location), os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise IsADirectoryError("is a directory") if stat.S_ISDIR(status.st_mode) else _not_a_file()
+            file.seek(start)
             data = bytearray()
             wanted = min(stop, status.st_size) - start
-            while len(data) < wanted and (part := os.pread(file.fileno(), wanted - len(data), start + len(data))):
+            while len(data) < wanted and (part := file.read(wanted - len(data))):
                 data += part
             return Chunk(bytes(data), start, _info(status))
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
-        directories = await asyncio.to_thread(_directories, prefix, recursive)
-        while (page := await asyncio.to_thread(next, directories, None)) is not None:
-            if page:
-                yield page
+        files = _files(self.glob_path(prefix), recursive, as_url=_is_url(prefix))
+        while page := await asyncio.to_thread(lambda: list(islice(files, page_size))):
+            yield page
 
     async def signer(self, location: Location) -> Signer:
         raise Unsupported("a local file has no presigned URL")
 
     def glob_path(self, location: Location) -> str:
-        return os.path.expanduser(_path(location)[0])
+        paths = _paths(location)
+        return next((path for path in paths if os.path.isdir(os.path.dirname(path) or ".")), paths[0])
 
     def url_at(self, location: Location, path: str) -> str:
-        return f"file://{quote(path)}" if location.url.lower().startswith("file:") else path
+        return _url(path) if _is_url(location) else path
 
     def file_url(self, location: Location) -> str:
         return Path(local_path(location)).absolute().as_uri()
 
 
-def _path(location: Location) -> tuple[str, ...]:
+def local_path(location: Location) -> str:
+    """The path in the file system that `location` stands for."""
+    paths = _paths(location)
+    return next((path for path in paths if os.path.lexists(path)), paths[0])
+
+
+def _is_url(location: Location) -> bool:
+    return location.path != location.url
+
+
+def _paths(location: Location) -> tuple[str, ...]:
     """The paths that a location may mean, likeliest first.
 
     A file:// URL is percent-encoded (RFC 8089), but people paste paths behind `file://` as they are.
     """
-    if not location.url.lower().startswith("file:"):
+    if not _is_url(location):
         return (os.path.expanduser(location.path),)
-    path = location.path.removeprefix("localhost")
-    return tuple(dict.fromkeys((unquote(path), path)))
+    path = location.path
+    if path[:10].lower() == "localhost/":
+        path = path[9:]
+    elif path.startswith("///"):  # file:/path, written with two more slashes
+        path = path[2:]
+    return tuple(dict.fromkeys((os.fsdecode(unquote_to_bytes(path)), path)))
 
 
-def local_path(location: Location) -> str:
-    """The path in the file system that `location` stands for."""
-    paths = _path(location)
-    return next((path for path in paths if os.path.exists(path)), paths[0])
+def _url(path: str) -> str:
+    return f"file://{quote(os.fsencode(path))}"
 
 
-def _directories(prefix: Location, recursive: bool) -> Iterator[list[Entry]]:
-    """The files that start with the prefix, a page for each directory, in the order of their names."""
-    start = os.path.expanduser(_path(prefix)[0])
+def _files(start: str, recursive: bool, as_url: bool) -> Iterator[Entry]:
+    """The files whose path starts with `start`: those of a directory by name, and then those below it.
+
+    Links to directories are not followed below `start`, as with `find`: they may lead round in circles.
+    """
     pending = [(os.path.dirname(start), os.path.basename(start))]
+    top = True
     while pending:
         directory, begins = pending.pop()
         try:
             found = sorted(os.scandir(directory or "."), key=lambda item: item.name)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
-        entries, below = [], []
+        except PermissionError:
+            if top:
+                raise
+            continue  # as `find` goes on
+        finally:
+            top = False
+        below = []
         for item in found:
             if not item.name.startswith(begins):
                 continue
             path = os.path.join(directory, item.name)
             if item.is_dir(follow_symlinks=False):
                 below.append((path, ""))
-            elif item.is_file():
-                status = item.stat()
-                url = f"file://{quote(path)}" if prefix.url.lower().startswith("file:") else path
-                entries.append(Entry(url, path, _info(status, mimetypes.guess_type(path)[0])))
+            elif item.is_file() and (entry := _entry(path, item, as_url)) is not None:
+                yield entry
         if recursive:
-            pending.extend(reversed(below))
-        yield entries
+            pending.extend((os.path.join(path, ""), begins) for path, begins in reversed(below))
+
+
+def _entry(path: str, item: os.DirEntry[str], as_url: bool) -> Entry | None:
+    """A file of a listing; None when it has gone meanwhile."""
+    try:
+        status = item.stat()
+    except OSError:
+        return None
+    try:
+        path.encode()
+        url = _url(path) if as_url else path
+    except UnicodeEncodeError:
+        # The name is not UTF-8, so that no SQL text can hold it; the URL can.
+        url, path = _url(os.path.abspath(path)), os.fsencode(path).decode("utf-8", "replace")
+    return Entry(url, path, _info(status, mimetypes.guess_type(path)[0]))
+
+
+def _not_a_file() -> UnavailableError:
+    return UnavailableError("it is not a regular file")
 
 
 def _info(status: os.stat_result, mime_type: str | None = None) -> ObjectInfo:

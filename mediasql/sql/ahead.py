@@ -1,0 +1,123 @@
+"""Answers on their way: many objects asked at once, each waited for when its row comes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from ..errors import MediaError, TransientError
+from ..media.probe import Answer, Want, probe
+from ..storage import loop
+from ..storage.location import Location
+from ..storage.store import Store
+
+_POLL = 0.05  # seconds between looks at whether the query was interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One answer that is needed, or will be. `key` tells objects, and versions of local files, apart."""
+
+    key: Hashable
+    location: Location
+    want: Want
+
+
+class Ahead:
+    """Fetches what is wanted, `concurrency` objects at a time, in the order in which it was wanted.
+
+    One thread, that of the connection, calls it; the fetching loop does the work.
+    """
+
+    def __init__(self, store: Store, economy: bool) -> None:
+        self._store = store
+        self._economy = economy
+        self._concurrency = store.config.concurrency
+        self._wanted: dict[Hashable, Want] = {}
+        self._outcomes: dict[Hashable, Answer | MediaError] = {}
+        self._queue: deque[Wanted] = deque()
+        self._active = 0
+        self._awaited: Hashable = None
+        self._arrived = threading.Event()
+        self.files = 0  # answers that arrived, for progress
+
+    def start(self, wanted: Iterable[Wanted]) -> None:
+        """Ask for these; what is on its way already is not asked for twice."""
+        fresh = [item for item in wanted if self._wanted.get(item.key, -1) < item.want]
+        if fresh:
+            for item in fresh:
+                self._wanted[item.key] = item.want
+                self._outcomes.pop(item.key, None)
+            loop.get().call_soon_threadsafe(self._enqueue, fresh)
+
+    def has(self, key: Hashable, want: Want) -> bool:
+        """Whether the answer is on its way, or there."""
+        return self._wanted.get(key, -1) >= want
+
+    def peek(self, key: Hashable) -> Answer | MediaError | None:
+        """The outcome, if it arrived."""
+        return self._outcomes.get(key)
+
+    def take(self, key: Hashable, check: Callable[[], None]) -> Answer | MediaError:
+        """The outcome, waited for. `check` is called while waiting, and may raise to give up."""
+        while key not in self._outcomes:
+            self._awaited = key
+            self._arrived.clear()
+            if key in self._outcomes:
+                break
+            if not self._arrived.wait(_POLL):
+                check()
+        self._wanted.pop(key, None)
+        return self._outcomes.pop(key)
+
+    def leftovers(self) -> list[tuple[Hashable, Answer]]:
+        """Answers that arrived and that nobody took; they are forgotten here."""
+        arrived = [(key, outcome) for key, outcome in list(self._outcomes.items()) if isinstance(outcome, Answer)]
+        for key in list(self._outcomes):
+            del self._outcomes[key]
+            self._wanted.pop(key, None)
+        return arrived
+
+    def cancel(self) -> None:
+        """Do not start what waits in the queue. What was started goes on, and its answers may still be taken."""
+        queue, self._queue = self._queue, deque()
+        for item in queue:
+            self._wanted.pop(item.key, None)
+
+    def _enqueue(self, items: list[Wanted]) -> None:
+        self._queue.extend(items)
+        self._fill()
+
+    def _fill(self) -> None:
+        here = asyncio.get_running_loop()
+        while self._active < self._concurrency:
+            try:
+                item = self._queue.popleft()
+            except IndexError:  # the connection's thread may empty the queue at any time
+                return
+            self._active += 1
+            here.create_task(self._fetch(item))
+
+    async def _fetch(self, item: Wanted) -> None:
+        deadline = time.monotonic() + self._store.config.timeout
+        read = partial(self._store.read, item.location, deadline=deadline)
+        outcome: Answer | MediaError
+        try:
+            outcome = await probe(read, extension=item.location.extension, want=item.want)
+        except MediaError as error:
+            outcome = error.again()
+        except asyncio.CancelledError:
+            outcome = TransientError("given up")
+        except Exception as error:  # whatever it is, somebody waits for an outcome
+            outcome = TransientError(f"a mistake in mediasql: {error!r}")
+        self._outcomes[item.key] = outcome
+        self._active -= 1
+        self.files += 1
+        if item.key == self._awaited:
+            self._arrived.set()
+        self._fill()

@@ -1,0 +1,217 @@
+"""HTTP as the fetcher needs it: one GET of a range, and whether the answer is what was asked for."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from .. import __version__, errors
+from .fetch import Refused, Retry, status_text
+from .providers.base import Chunk, ObjectInfo, Request, iso_time
+from .providers.http import encoded
+
+CONNECT_TIMEOUT = 10.0  # seconds
+SILENCE_TIMEOUT = 30.0  # seconds without a byte on an open connection
+MOST_REDIRECTS = 10
+
+_RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)\s*$", re.IGNORECASE)
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# What aiohttp decodes; anything else, such as the 'aws-chunked' that uploads leave behind, changes no byte.
+_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
+# Headers that are for one server and not for where it redirects to.
+_PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+class Web:
+    """GETs over one pool of connections, on the loop that first uses it.
+
+    timeout      seconds for one object, all attempts included
+    connections  at a time, at most
+    """
+
+    def __init__(self, *, timeout: float, connections: int) -> None:
+        self.timeout = timeout
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, str] = {}
+
+    async def get(self, request: Request, start: int, stop: int) -> Chunk:
+        """Bytes `start` to `stop`, fewer only where the object ends.
+
+        Raises Retry for what another attempt may change, Refused for the refusals of the server, UnavailableError for
+        a request that cannot be made.
+        """
+        try:
+            return await self._get(request, start, stop)
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise errors.UnavailableError(f"no secure connection: {error}") from None
+        except aiohttp.ServerTimeoutError as error:
+            raise Retry(f"timed out: {error}") from None
+        except aiohttp.ClientPayloadError:
+            raise Retry("the connection broke before the body was complete") from None
+        except aiohttp.ClientResponseError as error:
+            raise Retry(f"not a valid HTTP answer: {error.message}") from None
+        except ValueError as error:  # aiohttp.InvalidURL, and whatever yarl, idna and http.parser think of a URL
+            raise errors.UnavailableError(f"not a URL that can be requested: {error}") from None
+        except aiohttp.ClientError as error:
+            raise Retry(str(error) or type(error).__name__) from None
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            self._proxies = getproxies()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections),
+                # Half of the time at most, so that there is time for another attempt.
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    sock_connect=min(CONNECT_TIMEOUT, self.timeout / 2),
+                    sock_read=min(SILENCE_TIMEOUT, self.timeout / 2),
+                ),
+                headers={"User-Agent": f"mediasql/{__version__}"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    def _proxy(self, url: str) -> str | None:
+        """The proxy of the environment for `url`. With trust_env, aiohttp would start two threads for each request."""
+        parts = urlsplit(url)
+        proxy = self._proxies.get(parts.scheme)
+        return None if proxy is None or proxy_bypass(parts.hostname or "") else proxy
+
+    async def _get(self, request: Request, start: int, stop: int, *, by_range: bool = True) -> Chunk:
+        headers = {"Accept-Encoding": "identity", **request.headers}
+        if by_range:
+            headers["Range"] = f"bytes={start}-{stop - 1}"
+        async with await self._answer(request.url, headers) as response:
+            status = response.status
+            if status in _RETRY_STATUS:
+                raise Retry(status_text(status), status=status, after=_retry_after(response.headers))
+            unit = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+            if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start >= (_total(unit) or 0):
+                size = _total(unit) if unit else (0 if start == 0 else None)
+                return Chunk(b"", start, object_info(response.headers, size))
+            if not 200 <= status < 300:
+                raise Refused(status, response.headers, await response.content.read(4096))
+            # Some servers answer 200 with a Content-Range, and mean 206.
+            if unit and unit[1] and not _is_encoded(response):
+                return await _part(response, unit, start, stop)
+            if status != HTTPStatus.PARTIAL_CONTENT:
+                return await _whole(response, start, stop)
+            if not by_range or not _is_encoded(response):
+                raise Retry("206 Partial Content without saying which part", status=status)
+        # A part of a compressed object cannot be decompressed, the whole can.
+        return await self._get(request, start, stop, by_range=False)
+
+    async def _answer(self, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """The answer to a GET, behind its redirects. They are followed here since aiohttp respells their URLs, which
+        breaks signatures."""
+        for _ in range(MOST_REDIRECTS + 1):
+            client = self._client()  # before `_proxy`, since it reads the environment
+            response = await client.get(
+                URL(url, encoded=True), headers=headers, allow_redirects=False, proxy=self._proxy(url)
+            )
+            target = response.headers.get("Location")
+            if response.status not in _REDIRECTS or target is None:
+                return response
+            response.release()
+            before, url = url, urldefrag(encoded(urljoin(url, target))).url
+            if urlsplit(url).scheme not in ("http", "https"):
+                raise errors.UnavailableError(f"redirected to {url}, which is not a web address")
+            if urlsplit(url)[:2] != urlsplit(before)[:2]:
+                headers = {name: value for name, value in headers.items() if name.lower() not in _PRIVATE}
+        raise errors.UnavailableError(f"more than {MOST_REDIRECTS} redirects")
+
+    async def close(self) -> None:
+        """Close all connections. The next GET opens them again."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+async def _part(response: aiohttp.ClientResponse, unit: re.Match[str], start: int, stop: int) -> Chunk:
+    """The body of an answer to a range request (RFC 9110 section 15.3.7)."""
+    first, last, total = int(unit[1]), int(unit[2]), _total(unit)
+    if first != start or last < first:
+        raise Retry(f"asked for bytes {start}-{stop - 1}, answered with {unit[0]!r}", status=response.status)
+    wanted = min(last + 1, stop) - start
+    data, _ = await _read(response, 0, wanted)
+    end = stop if total is None else min(stop, total)
+    if len(data) < wanted or (total is not None and start + len(data) < end):
+        raise Retry(f"sent {len(data)} of {max(wanted, end - start)} bytes", status=response.status)
+    declared = response.content_length
+    if declared is not None and declared != last + 1 - first:
+        raise Retry(f"sent {declared} bytes and called them {unit[0]!r}", status=response.status)
+    return Chunk(data, start, object_info(response.headers, total))
+
+
+async def _whole(response: aiohttp.ClientResponse, start: int, stop: int) -> Chunk:
+    """The range asked for, out of a body that is the whole object: the server knows no ranges."""
+    # aiohttp decodes it; Content-Length is of the encoded form.
+    total = None if _is_encoded(response) else response.content_length
+    data, seen = await _read(response, start, stop)
+    ended = seen < stop
+    if ended and total is not None and seen < total:
+        raise Retry(f"sent {seen} of {total} bytes", status=response.status)
+    if not ended:
+        response.close()  # the rest of the body is not wanted, and reading it costs more than a new connection
+    return Chunk(data, start, object_info(response.headers, seen if ended else total), ranged=False)
+
+
+async def _read(response: aiohttp.ClientResponse, start: int, stop: int) -> tuple[bytes, int]:
+    """Bytes `start` to `stop` of the body, fewer where it ends, and how many were seen to get there."""
+    parts = []
+    seen = 0
+    while seen < stop and (part := await response.content.read(stop - seen)):
+        if seen + len(part) > start:  # what comes before is not kept: it may be gigabytes
+            parts.append(part[max(0, start - seen) :])
+        seen += len(part)
+    return b"".join(parts), seen
+
+
+def _is_encoded(response: aiohttp.ClientResponse) -> bool:
+    return response.headers.get("Content-Encoding", "").strip().lower() in _ENCODINGS
+
+
+def object_info(headers: Mapping[str, str], size: int | None) -> ObjectInfo:
+    """What response headers tell about the object."""
+    mime_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return ObjectInfo(
+        size=size,
+        last_modified=http_date(headers.get("Last-Modified")),
+        etag=headers.get("ETag", "").removeprefix("W/").strip('"') or None,
+        mime_type=mime_type or None,
+    )
+
+
+def http_date(text: str | None) -> str | None:
+    """An HTTP date (RFC 9110 section 5.6.7) in ISO 8601; None where there is none that can be read."""
+    if not text:
+        return None
+    try:
+        return iso_time(parsedate_to_datetime(text).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _total(unit: re.Match[str] | None) -> int | None:
+    return int(unit[3]) if unit and unit[3] != "*" else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as the server asks (RFC 9110 section 10.2.3)."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
