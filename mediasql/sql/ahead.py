@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,9 +34,8 @@ class Ahead:
     One thread, that of the connection, calls it; the fetching loop does the work.
     """
 
-    def __init__(self, store: Store, economy: bool) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._economy = economy
         self._concurrency = store.config.concurrency
         self._wanted: dict[Hashable, Want] = {}
         self._outcomes: dict[Hashable, Answer | MediaError] = {}
@@ -46,14 +45,17 @@ class Ahead:
         self._arrived = threading.Event()
         self.files = 0  # answers that arrived, for progress
 
-    def start(self, wanted: Iterable[Wanted]) -> None:
-        """Ask for these; what is on its way already is not asked for twice."""
-        fresh = [item for item in wanted if self._wanted.get(item.key, -1) < item.want]
-        if fresh:
-            for item in fresh:
-                self._wanted[item.key] = item.want
-                self._outcomes.pop(item.key, None)
-            loop.get().call_soon_threadsafe(self._enqueue, fresh)
+    def expect(self, wanted: Wanted) -> None:
+        """Count this as on its way; `start` will be told in a moment."""
+        self._wanted[wanted.key] = wanted.want
+        self._outcomes.pop(wanted.key, None)
+
+    def start(self, wanted: list[Wanted]) -> None:
+        """Ask for these, in one hop to the loop."""
+        for item in wanted:
+            self.expect(item)
+        if wanted:
+            loop.get().call_soon_threadsafe(self._enqueue, wanted)
 
     def has(self, key: Hashable, want: Want) -> bool:
         """Whether the answer is on its way, or there."""

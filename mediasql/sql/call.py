@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import MediaError, UnavailableError, UsageError
 from .media import Media
 from .registry import Function, Parameter
+from .scout import Noted
 from .session import Session, shown
 
 
@@ -29,6 +30,8 @@ def bind(function: Function, session: Session) -> Callable[..., Any]:
         try:
             values = [convert(session, *pair) for pair in zip(parameters, arguments, strict=False)]
             result = target(*leading, *values)
+        except Noted:
+            return None
         except MediaError as error:
             session.failed(name, arguments, error)
             return None

@@ -14,14 +14,17 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ..media.probe import Answer, Want
 from ..errors import MediaError
-from ..storage.location import Location
+from ..media.probe import Answer
 from .ahead import Ahead, Wanted
+
+if TYPE_CHECKING:
+    from .executions import Executions
+    from .session import Session
 
 SMALLEST_WINDOW = 16
 LARGEST_WINDOW = 20_000  # answers held ahead; some 20 MB
@@ -41,17 +44,17 @@ class _Full(Exception):
 
 @dataclass(slots=True)
 class Execution:
-    """One run of a statement.
+    """One run of a statement, and `sql`, the SELECT that makes the same calls.
 
     consumed   cold calls that it made
     ahead      notes that it has not come to
     frontier   the key of the last note; the next scout begins to note behind it
+    ended      the last scout came to the end of the statement
+    useless    scouts that did not meet the call at hand
     """
 
     identity: Hashable
     sql: str
-    bindings: Any
-    unused: frozenset[str]
     started: float
     consumed: int = 0
     ahead: int = 0
@@ -61,135 +64,134 @@ class Execution:
 
     @property
     def window(self) -> int:
+        """How many answers to hold ahead."""
         return min(max(SMALLEST_WINDOW, 2 * self.consumed), LARGEST_WINDOW)
 
 
 class Scout:
-    """Read-ahead for one connection. `executions` finds the statements that are under way, the likeliest first."""
+    """Read-ahead for one session. While it runs a statement, `active`, functions note instead of fetching."""
 
-    def __init__(self, session: Any, ahead: Ahead, enabled: bool) -> None:
+    def __init__(self, session: Session, ahead: Ahead) -> None:
         self.active = False
         self._session = session
         self._ahead = ahead
-        self._enabled = enabled
-        self._known: dict[Hashable, Execution] = {}
-        self._current: Execution | None = None
+        self.executions: Executions | None = None  # given by the binding, where the scout is wanted and possible
+        self._known: dict[Hashable, Execution | None] = {}
+        self._last: Hashable = None
         self._notes: list[Wanted] = []
+        self._noted: Hashable = None
         self._budget = 0
         self._marker: Hashable = None
         self._met = False
-        self._gave_up = False
-        self._unused: frozenset[str] = frozenset()
 
     def answer(self, wanted: Wanted) -> Answer | MediaError:
         """The answer to a call that has none at hand: on its way already, or fetched with those that follow it."""
-        if self._enabled:
-            execution = self._current_execution()
-            if execution is not None:
-                self._look_ahead(execution, wanted)
+        if self.executions is not None:
+            self._look_ahead(wanted)
         if not self._ahead.has(wanted.key, wanted.want):
             self._ahead.start([wanted])
         return self._ahead.take(wanted.key, self._session.check)
 
-    def ignores(self, function: str) -> bool:
-        """While scouting a write: whether it does not use what `function` returns."""
-        return function.lower() in self._unused
-
     def note(self, wanted: Wanted) -> None:
         """While scouting: an answer is needed that is not at hand. Raises Noted, or _Full."""
-        if self._met or wanted.key == self._marker:
-            if not self._met:
-                self._met = True
-                if self._ahead.has(wanted.key, wanted.want):
-                    raise Noted  # the frontier of the last scout
-            if not self._ahead.has(wanted.key, wanted.want):
-                self._add(wanted)
+        self.meets(wanted.key)
+        if self._met and not self._ahead.has(wanted.key, wanted.want):
+            self._ahead.expect(wanted)
+            self._notes.append(wanted)
+            self._noted = wanted.key
+            self._budget -= 1
+            if len(self._notes) >= BATCH:
+                self._hand_over()
+            if self._budget <= 0:
+                raise _Full
         raise Noted
 
     def meets(self, key: Hashable) -> None:
-        """While scouting: an answer was at hand."""
+        """While scouting: a call came by. Behind the one where the last scout ended, notes are taken."""
         if key == self._marker:
             self._met = True
-
-    def _add(self, wanted: Wanted) -> None:
-        self._notes.append(wanted)
-        self._budget -= 1
-        if len(self._notes) >= BATCH:
-            self._hand_over()
-        if self._budget <= 0:
-            raise _Full
 
     def _hand_over(self) -> None:
         notes, self._notes = self._notes, []
         self._ahead.start(notes)
 
-    def _look_ahead(self, execution: Execution, wanted: Wanted) -> None:
-        execution.consumed += 1
+    def _look_ahead(self, wanted: Wanted) -> None:
+        assert self.executions is not None
         if self._ahead.has(wanted.key, wanted.want):
-            execution.ahead -= 1
-            if not execution.ended and execution.ahead <= execution.window // 2:
-                self._run(execution, execution.frontier)
-        elif execution.useless < _USELESS:
-            self._run(execution, wanted.key)
-            if not self._ahead.has(wanted.key, wanted.want):
-                execution.useless += 1
-            else:
+            execution = self._known.get(self._last)
+            if execution is not None:
+                execution.consumed += 1
                 execution.ahead -= 1
+                if not execution.ended and execution.ahead <= execution.window // 2:
+                    self._run(execution, execution.frontier)
+            return
+        for execution in self._candidates():
+            execution.consumed += 1
+            self._run(execution, wanted.key)
+            if self._ahead.has(wanted.key, wanted.want):
+                execution.ahead -= 1
+                self._last = execution.identity
+                return
+            execution.useless += 1
+
+    def _candidates(self) -> list[Execution]:
+        """The executions under way that are worth scouting, first the one that was right the last time."""
+        assert self.executions is not None
+        running = self.executions.under_way()
+        identities = {identity for identity, _ in running}
+        if any(identity not in identities for identity in self._known):
+            self._known = {identity: known for identity, known in self._known.items() if identity in identities}
+        for identity, statement in running:
+            if identity not in self._known:
+                self._known[identity] = self.executions.execution(identity, statement)
+        found = [known for known in self._known.values() if known is not None and known.useless < _USELESS]
+        return sorted(found, key=lambda execution: execution.identity != self._last)
 
     def _run(self, execution: Execution, marker: Hashable) -> None:
         """Run the statement until the window is full, it ends, or patience does."""
         budget = execution.window - max(execution.ahead, 0)
-        self._budget, self._marker, self._met, self._unused = budget, marker, False, execution.unused
-        self._notes = []
-        self._gave_up = False
+        self._budget, self._marker, self._met, self._notes, self._noted = budget, marker, False, [], None
+        now = time.monotonic()
+        clock = _Clock(now + max(_PATIENCE, now - execution.started))
         connection = self._session.connection
-        limit = time.monotonic() + max(_PATIENCE, time.monotonic() - execution.started)
         cursor = connection.cursor()
         # What the application traces is its own statements, not ours.
-        cursor.exec_trace = _let_it_run
-        cursor.row_trace = _skip_row
-        connection.set_progress_handler(lambda: self._is_late(limit), _STEPS, id=self)
-        last = None
+        cursor.exec_trace, cursor.row_trace = _let_it_run, _skip_row
+        connection.set_progress_handler(clock.is_late, _STEPS, id=clock)
         self.active = True
         try:
             with self._session.statement.unwatched():
-                for _ in cursor.execute(execution.sql, execution.bindings):
+                for _ in cursor.execute(execution.sql):
                     pass
             execution.ended = True
         except _Full:
-            pass
+            execution.ended = False
         except apsw.InterruptError:
-            if not self._gave_up:
+            if not clock.late:
                 raise
         except (apsw.Error, MediaError):
             execution.useless = _USELESS
             execution.ended = True
         finally:
             self.active = False
-            self._unused = frozenset()
-            connection.set_progress_handler(None, id=self)
+            connection.set_progress_handler(None, id=clock)
             cursor.close(True)
-            if self._notes:
-                last = self._notes[-1].key
-            execution.ahead += budget - self._budget
+            execution.ahead = max(execution.ahead, 0) + budget - self._budget
+            if self._noted is not None:
+                execution.frontier = self._noted
             self._hand_over()
-        if last is not None:
-            execution.frontier = last
 
-    def _is_late(self, limit: float) -> bool:
-        if time.monotonic() > limit:
-            self._gave_up = True
-        return self._gave_up
 
-    def _current_execution(self) -> Execution | None:
-        found = self._session.statement.execution()
-        if found is None:
-            return None
-        known = self._known.get(found.identity)
-        if known is None:
-            self._known.clear()
-            known = self._known[found.identity] = found
-        return known
+class _Clock:
+    """Ends a scout that takes too long."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.late = False
+
+    def is_late(self) -> bool:
+        self.late = time.monotonic() > self._limit
+        return self.late
 
 
 def _let_it_run(cursor: Any, sql: str, bindings: Any) -> bool:

@@ -9,7 +9,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
 from ..config import Config
@@ -22,10 +21,12 @@ from ..errors import (
     Unsupported,
     UsageError,
 )
-from ..media.probe import Answer, Want, probe, probe_bytes
+from ..media.probe import Answer, Want, probe_bytes
 from ..storage import loop
 from ..storage.location import Location
 from ..storage.store import Store
+from .ahead import Ahead, Wanted
+from .scout import Scout
 
 MOST_ANSWERS = 100_000
 MOST_FAILURES = 100_000
@@ -115,9 +116,11 @@ class Session:
         self.failures = Failures()
         self.row: Callable[..., Any] | None = None  # while a computed column is filled: counts its rows
         self._interrupted = interrupted
-        self.store = Store(config, self._check)
+        self.store = Store(config, self.check)
+        self.ahead = Ahead(self.store)
+        self.scout = Scout(self, self.ahead)
         self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
-        self._failed: dict[Any, MediaError] = {}
+        self._failed: dict[Any, Answer | MediaError] = {}
         self._failed_in = -1
         self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.EXIF, Answer(object=None))  # type: ignore[arg-type]
 
@@ -128,17 +131,20 @@ class Session:
 
     def computes_row(self, *value: Any) -> Any:
         """What the SQL function of `computed` that counts rows does; of no use to anyone else."""
+        if self.scout.active:
+            return value[0] if value else None
         if self.row is None:
             raise UsageError("this function serves add_computed_column only")
         return self.row(*value)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise when the query was interrupted."""
         if self._interrupted():
             raise KeyboardInterrupt("the query was interrupted")
 
     def wait(self, coroutine: Any) -> Any:
         """The result of a coroutine on the fetching loop; an interrupted query gives up at once."""
-        return loop.run(coroutine, self._check)
+        return loop.run(coroutine, self.check)
 
     def answer(self, location: Location, want: Want) -> Answer:
         """What is known of an object, asked for when it is not. Raises MediaError when it cannot be read.
@@ -151,22 +157,38 @@ class Session:
         known = self._answers.get(key)
         if known is not None and known[1].satisfies(want) and self._fresh(now - known[0]):
             self._answers.move_to_end(key)
+            if self.scout.active:
+                self.scout.meets(key)
             return known[1]
+        if self.scout.active:
+            return self._foreseen(Wanted(key, location, want))
         if self._failed_in != self.statement.serial:
             self._failed.clear()
             self._failed_in = self.statement.serial
-        if (failed := self._failed.get(key)) is not None:
-            raise failed.again()
-        read = partial(self.store.read, location, deadline=now + self.config.timeout)
-        try:
-            answer: Answer = self.wait(probe(read, extension=location.extension, want=want))
-        except (UnavailableError, TransientError) as error:
-            self._failed[key] = error.again()
-            raise
-        self._answers[key] = (now, answer)
+        outcome = self._failed.get(key)
+        if outcome is None:
+            outcome = self.scout.answer(Wanted(key, location, want))
+        if isinstance(outcome, MediaError):
+            if not isinstance(outcome, UsageError):
+                self._failed[key] = outcome
+            raise outcome.again()
+        self._answers[key] = (now, outcome)
         if len(self._answers) > MOST_ANSWERS:
             self._answers.popitem(last=False)
-        return answer
+        return outcome
+
+    def _foreseen(self, wanted: Wanted) -> Answer:
+        """While scouting: the answer if it has arrived. Raises Noted when it is still to come."""
+        outcome = self._failed.get(wanted.key)
+        if outcome is None and self.ahead.has(wanted.key, wanted.want):
+            outcome = self.ahead.peek(wanted.key)
+        if outcome is None:
+            self.scout.note(wanted)
+            raise AssertionError("a note ends the call")
+        self.scout.meets(wanted.key)
+        if isinstance(outcome, MediaError):
+            raise outcome.again()
+        return outcome
 
     def _fresh(self, age: float) -> bool:
         return self.config.max_age is None or age <= self.config.max_age
@@ -192,6 +214,8 @@ class Session:
 
     def failed(self, function: str, arguments: tuple[Any, ...], error: MediaError) -> None:
         """Decide on the failure of a call: return for NULL, or raise. What is not a wrong call is recorded."""
+        if self.scout.active:  # the outer run will come to it
+            return
         explained = error.again(f"{function}({shown(arguments)}): {error}")
         if isinstance(error, UsageError):
             raise explained from error

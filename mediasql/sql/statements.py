@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,15 @@ class Statements:
     def writing(self) -> bool:
         """Whether a statement that changes the database is under way, be it around the one that called."""
         return any(not statement.readonly and not statement.returned for statement in self._running.values())
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """Statements run in here are our own, and not followed."""
+        before, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = before
 
     def needs(self, function: str) -> bool:
         """Whether the statement under way uses what `function` returns. Call it from what SQLite called."""

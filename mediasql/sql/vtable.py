@@ -15,6 +15,7 @@ import apsw
 from ..errors import MediaError, UsageError
 from .call import convert, sql_value
 from .registry import Condition, Table
+from .scout import Noted
 from .session import Session, shown
 
 _OPERATORS = {
@@ -167,6 +168,8 @@ class Cursor:
         self._number += 1
         try:
             self._row = next(self._rows, None)
+        except Noted:
+            self._row = None
         except MediaError as error:
             self._row = None
             self._failed(error)
@@ -199,6 +202,8 @@ class Cursor:
         name, about = f"{self._table.name}.{column.name}", (self._row.url,)
         try:
             value = column.get(self._row)
+        except Noted:
+            return None
         except MediaError as error:
             self._session.failed(name, about, error)
             return None
