@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add("--videos", nargs="+", type=int, default=[300], help="(300)")
     add("--audio", nargs="+", type=int, default=[100], help="(100)")
     add("--latency", nargs="+", type=float, default=[0, 30], help="milliseconds that the server waits (0 30)")
-    add("--slow", type=int, default=400, help="most images for slow contenders; a quarter of it for video, audio (400)")
+    add("--slow", type=int, default=200, help="most images for slow contenders; a quarter of it for video, audio (200)")
     add("--repeat", type=int, default=3, help="runs of each figure, of which the median counts (3)")
     add("--rows", type=int, default=1_000_000, help="rows of warm scans (1000000)")
     add("--distinct", type=int, default=100_000, help="different URLs in them (100000)")

@@ -10,10 +10,12 @@ import random
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 
 from PIL import Image
 
 SEGMENT = 65_533  # bytes of payload, at most
+GOLDEN = 0.618034  # multiples of it spread sizes evenly too
 NOISE = 2600  # pixels, the side of the picture from which all others are cut
 
 
@@ -94,15 +96,19 @@ class Picture:
 def pictures(count: int, pixels: int = 900_000) -> list[Picture]:
     """`count` pictures of some `pixels` each (200 have the shares above), one in five progressive, no two of a size."""
     chance = random.Random(20)
-    kinds = [make for share, make in HEADERS.values() for _ in range(share)]
-    chance.shuffle(kinds)
+    # Spread evenly, so that any number of files from the first on has nearly the shares of all.
+    spread = [((n + chance.random()) / share, make) for share, make in HEADERS.values() for n in range(share)]
+    kinds = [make for _, make in sorted(spread, key=itemgetter(0))]
     side = min(NOISE, int((pixels * 8) ** 0.5))
     grain = Image.frombytes("RGB", (side, side), chance.randbytes(3 * side * side))
     noise = Image.blend(Image.new("RGB", grain.size, "grey"), grain, 0.35)
     found: list[Picture] = []
     sizes = set()
     while len(found) < count:
-        area, ratio = pixels * chance.uniform(0.45, 1.8), chance.choice((1.5, 4 / 3, 16 / 9, 1, 0.75, 2 / 3))
+        area, ratio = (
+            pixels * (0.45 + 1.35 * (len(found) * GOLDEN % 1)),
+            chance.choice((1.5, 4 / 3, 16 / 9, 1, 0.75, 2 / 3)),
+        )
         width, height = int((area * ratio) ** 0.5), int((area / ratio) ** 0.5)
         if (width, height) in sizes:
             continue

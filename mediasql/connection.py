@@ -20,6 +20,12 @@ _sessions: weakref.WeakKeyDictionary[apsw.Connection, Session] = weakref.WeakKey
 class MediaConnection(apsw.Connection):
     """An `apsw.Connection` whose SQL knows mediasql's functions and tables."""
 
+    def close(self, force: bool = False) -> None:
+        """Close the database, and the network connections that queries of it opened."""
+        super().close(force)
+        if (session := _sessions.get(self)) is not None:
+            session.close()
+
     def add_computed_column(
         self, table: str, name: str, expression: str, *, stored: bool = True, type: str | None = None
     ) -> Added:

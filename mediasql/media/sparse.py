@@ -72,7 +72,8 @@ class SparseFile(io.RawIOBase):
 
     def __init__(self, fetch: Callable[[int, int], bytes], size: int | None, known: Segments | None = None) -> None:
         self._fetch = fetch
-        self._size = size
+        self._limit = size  # no byte lies there or behind; None: as far as is known, all may
+        self._limit_is_size = size is not None
         self._known = known if known is not None else Segments()
         self._at = 0
         self._block = BLOCK
@@ -108,7 +109,7 @@ class SparseFile(io.RawIOBase):
         return len(data)
 
     def _within(self, stop: int) -> int:
-        return stop if self._size is None else min(stop, self._size)
+        return stop if self._limit is None else min(stop, self._limit)
 
     def _load(self, start: int, stop: int) -> None:
         """Fetch from `start`, where nothing is known, to `stop`, and at least a block. Learns where the file ends."""
@@ -124,12 +125,18 @@ class SparseFile(io.RawIOBase):
         self._known.add(start, data)
         self._last_end = end
         if len(data) < end - start:
-            self._size = start + len(data)
+            self._limit = start + len(data)
+            # Nothing at all may also be far behind the end.
+            self._limit_is_size = self._limit == 0 or self._known.known_to(self._limit - 1) == self._limit
 
     def _end(self) -> int:
         """The size of the file. Twice as much is read each time, since a server that does not tell the size may not
         know ranges either, and send all that comes before."""
-        while self._size is None:
+        while not self._limit_is_size:
             at = self._known.known_to(0)
+            if self._limit is not None and at >= self._limit:
+                break
             self._load(at, at + max(LARGEST, at))
-        return self._size
+        assert self._limit is not None
+        self._limit_is_size = True
+        return self._limit

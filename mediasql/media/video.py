@@ -19,7 +19,14 @@ _CREDULOUS = frozenset({"tty", "ansi", "bin", "xbin", "adf", "idf", "cdg"})
 # Clockwise degrees, as the header parsers have them, to EXIF orientation.
 _ORIENTATION = {90: 6, 180: 3, 270: 8}
 _MOVIE = "mov,mp4,m4a,3gp,3g2,mj2"
-_STILLS = {"jpegxl": ("JXL", "image/jxl"), "hdr": ("HDR", "image/vnd.radiance"), "j2k": ("JPEG2000", "image/jp2")}
+# Pictures of the formats that Pillow does not know. On the others it has spoken, and called the file damaged.
+_STILLS = {
+    "dpx": ("DPX", "image/x-dpx"),
+    "exr": ("EXR", "image/x-exr"),
+    "hdr": ("HDR", "image/vnd.radiance"),
+    "jpegls": ("JPEGLS", "image/jls"),
+    "jpegxl": ("JXL", "image/jxl"),
+}
 _MIME_TYPES = {
     "aiff": "aiff",
     "amr": "amr",
@@ -121,11 +128,11 @@ def container_info(container: Any) -> MediaInfo | None:
 
 
 def _still(format: str, streams: list[Any]) -> MediaInfo | None:
-    """A picture of a format that Pillow does not know, such as OpenEXR; None for a drawing, which has no pixels."""
+    """A picture; None for a format that is not ours to read, or has no pixels of its own (SVG)."""
     codec = streams[0].codec_context if streams else None
-    if codec is None or not codec.width or not codec.height:
+    if format not in _STILLS or codec is None or not codec.width or not codec.height:
         return None
-    name, mime_type = _STILLS.get(format, (format.upper(), f"image/x-{format}"))
+    name, mime_type = _STILLS[format]
     return MediaInfo(media_type="image", mime_type=mime_type, format=name, width=codec.width, height=codec.height)
 
 

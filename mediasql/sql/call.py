@@ -33,6 +33,8 @@ def bind(function: Function, session: Session) -> Callable[..., Any]:
         except Noted:
             return None
         except MediaError as error:
+            if not reads_media:  # it is not about the media of a row, for which NULL could stand
+                raise error.again(f"{name}({shown(arguments)}): {error}") from error
             session.failed(name, arguments, error)
             return None
         if reads_media:

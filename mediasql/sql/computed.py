@@ -209,7 +209,8 @@ def _find(connection: Any, table: str) -> tuple[str, str, bool]:
 
 
 def _check_expression(connection: Any, schema: str, table: str, name: str, expression: str, stored: bool) -> None:
-    explained = connection.execute(f"EXPLAIN SELECT ({expression}\n) FROM {_quote(schema)}.{_quote(table)}")
+    sql = f"EXPLAIN SELECT ({expression}\n) FROM {_quote(schema)}.{_quote(table)}"
+    explained = connection.execute(sql, can_cache=False)  # SQLite does not notice when EXPLAIN is out of date
     if not stored:
         return
     known = functions()

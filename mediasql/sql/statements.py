@@ -40,6 +40,7 @@ class _Running:
     """A statement that began and did not end. `frame` is the id of the Python frame that stepped it first.
 
     returned   it gave its first row of RETURNING: all its changes are done
+    again      it ended at once. Then the schema had changed since it was compiled, and it runs again without an event
     unused     functions whose results it does not use; None until it is asked for
     """
 
@@ -48,6 +49,7 @@ class _Running:
     frame: int
     bindings: Any
     returned: bool = False
+    again: bool = False
     unused: frozenset[str] | None = None
 
 
@@ -62,6 +64,7 @@ class Statements:
         self.serial = 0
         self._reference = weakref.ref(connection)
         self._running: dict[int, _Running] = {}
+        self._open_reads: set[int] = set()
         self._watched = 0
         self._plans: dict[str, frozenset[str]] = {}
         self._seen: Any = None
@@ -71,7 +74,7 @@ class Statements:
         self._bindings: tuple[str, Any] = ("", None)
         self._chained: Callable[..., bool] | None = connection.exec_trace
         connection.exec_trace = self._executed
-        self._watch(apsw.SQLITE_TRACE_STMT)
+        self._watch(_ENDS)  # SQLite tells the end of those statements only that began when it was asked to
 
     @property
     def _connection(self) -> apsw.Connection:
@@ -82,7 +85,10 @@ class Statements:
     @property
     def writing(self) -> bool:
         """Whether a statement that changes the database is under way, be it around the one that called."""
-        return any(not statement.readonly and not statement.returned for statement in self._running.values())
+        for statement in self._running.values():
+            if not statement.readonly and not statement.returned:
+                return not statement.again or self._connection.txn_state() == apsw.SQLITE_TXN_WRITE
+        return False
 
     @contextmanager
     def unwatched(self) -> Iterator[None]:
@@ -100,6 +106,8 @@ class Statements:
         statement = next(reversed(self._running.values()))
         caller = sys._getframe(1).f_back  # of what SQLite called: the Python code that steps the statement
         if statement.readonly or statement.returned or statement.frame != id(caller):
+            return True
+        if statement.again and self._open_reads:
             return True
         if statement.unused is None:
             statement.unused = self._unused(statement)
@@ -124,7 +132,7 @@ class Statements:
             if key not in self._running or not event["trigger"]:
                 self._begins(key, event)
         elif code == apsw.SQLITE_TRACE_PROFILE:
-            self._running.pop(key, None)
+            self._ended(key, event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"])
         elif key in self._running:
             self._running[key].returned = True
 
@@ -132,18 +140,29 @@ class Statements:
         sql, nested = event["sql"], event["trigger"]
         if not nested:
             self.serial += 1
+            for earlier in [earlier for earlier, statement in self._running.items() if statement.again]:
+                del self._running[earlier]
         seen, bindings = self._bindings
         self._bindings = ("", None)
         if self._plans and sql.lstrip()[:4].upper() not in _KEEPS_PLANS:
             self._plans.clear()
         if event["readonly"] and not self._running:
-            self._watch(apsw.SQLITE_TRACE_STMT)
+            self._open_reads.add(key)
             return
         frame = sys._getframe(1).f_back  # of the event: the Python code that steps the statement
         known = bindings if seen == sql.strip() else None
         self._running.pop(key, None)
         self._running[key] = _Running(sql, event["readonly"], id(frame), known)
+        # An event for each row would cost more than most rows.
         self._watch(_ENDS | apsw.SQLITE_TRACE_ROW if "returning" in sql.lower() else _ENDS)
+
+    def _ended(self, key: int, steps: int) -> None:
+        # Init and a Transaction for each database is as far as it gets when it was compiled for another schema.
+        if steps > 1 + len(self._connection.db_names()):
+            self._open_reads.discard(key)
+            self._running.pop(key, None)
+        elif (statement := self._running.get(key)) is not None:
+            statement.again, statement.unused = True, None
 
     def _unused(self, statement: _Running) -> frozenset[str]:
         self._busy = True
@@ -162,7 +181,9 @@ class Statements:
 
     def _explain(self, statement: _Running) -> frozenset[str]:
         # Variables without their values are a BindingsError, and then everything is needed.
-        return unused_functions(self._connection.execute(f"EXPLAIN {statement.sql}", statement.bindings))
+        # SQLite does not see that an EXPLAIN is of an earlier schema, so it must not come from APSW's cache.
+        explained = self._connection.execute(f"EXPLAIN {statement.sql}", statement.bindings, can_cache=False)
+        return unused_functions(explained)
 
     def _forget_old_plans(self) -> None:
         """Forget plans when the schema is another than theirs, or something else that the compiler looks at."""

@@ -1,0 +1,57 @@
+"""Pictures on a web server that counts its requests."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from PIL import Image
+
+import mediasql
+from tests.servers.http import HttpServer
+
+
+def picture(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "JPEG")
+    return file.getvalue()
+
+
+@dataclass
+class Web:
+    """`url(n)` is a picture of 100 + n by 50 pixels, n from 0 to 9."""
+
+    server: HttpServer
+
+    def url(self, number: int, behaviour: str = "") -> str:
+        return f"{self.server.url}/{behaviour}p{number}.jpg"
+
+    def asked(self) -> Counter[str]:
+        """Requests by path since the last call."""
+        asked = Counter(request.path for request in self.server.requests())
+        self.server.reset()
+        return asked
+
+
+@pytest.fixture(scope="session")
+def _pictures(http_server: HttpServer) -> Web:
+    for number in range(10):
+        http_server.put("", f"p{number}.jpg", picture(100 + number, 50))
+    http_server.put("", "text.jpg", b"This is not a picture. " * 20)
+    return Web(http_server)
+
+
+@pytest.fixture
+def web(_pictures: Web) -> Web:
+    _pictures.server.reset()
+    return _pictures
+
+
+@pytest.fixture
+def con(environment: object) -> Iterator[mediasql.MediaConnection]:
+    connection = mediasql.connect(timeout=20)
+    yield connection
+    connection.close()
