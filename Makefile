@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check format venv servers clean
+.PHONY: help demo test bench check format readme venv servers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ format: venv ## let ruff format the code and mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+readme: venv servers ## run the examples, and write their output into README.md
+	$(BIN)/python -m tests.readme
+
 venv: .venv/made ## .venv with mediasql and the development tools
 
 .venv/made: pyproject.toml
@@ -38,4 +41,4 @@ servers: ## what the tests need beyond Python: nginx, sqlite3, Azurite
 	tests/servers/install.sh
 
 clean: ## remove what was made here
-	rm -rf .venv node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -119,7 +119,7 @@ def _directory(path: Path) -> Iterator[None]:
 
 
 def main() -> None:
-    with store.start() as running:
+    with store.start(with_azure=True) as running:
         os.environ.update(running.environment)
         README.write_text(render(README.read_text()))
 

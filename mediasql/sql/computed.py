@@ -47,7 +47,8 @@ def add_computed_column(
              False: computed when read
     type     declared type; by default that of the function which the expression calls
 
-    Everything else of the table stays as it is, and so does everything when it fails or is interrupted half-way.
+    Everything else of the table stays as it is, and so does everything when it fails or is interrupted half-way (of a
+    transaction that is open, SQLite then keeps nothing).
     Triggers are not fired. Raises UsageError for a table that does not exist and an expression that cannot be stored;
     MediaError when a value cannot be had for the moment; apsw.Error for what SQLite refuses, such as BusyError while
     another connection has the database locked.
@@ -60,7 +61,7 @@ def add_computed_column(
     if not stored:
         connection.execute(f"ALTER TABLE {column.of} ADD COLUMN {column.definition('VIRTUAL')}")
         return Added(0, 0)
-    with connection:
+    with _transaction(connection):
         ordinary, generated = column.define()
         column.write(ordinary)
         with _without_triggers(connection, table):
@@ -80,7 +81,7 @@ class _Column:
         self._table = table
         self._plain = f"{_quote(name)} {declared}".rstrip()
         self.name = _quote(name)
-        self.expression = expression
+        self.expression = f"{expression}\n" if "--" in expression else expression  # a comment ends with its line
         self.of = f"{self._schema}.{_quote(table)}"
 
     def definition(self, kind: str) -> str:
@@ -118,6 +119,20 @@ class _Column:
             )
             version = self._connection.execute(f"PRAGMA {self._schema}.schema_version").get
             self._connection.execute(f"PRAGMA {self._schema}.schema_version = {version % 0x7FFFFFFF + 1}")
+
+
+@contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    """All or nothing, be it in a transaction that is open already. (APSW's own, `with connection`, stumbles over an
+    interrupted write: SQLite then has rolled everything back itself, the outer transaction too.)"""
+    connection.execute("SAVEPOINT mediasql_column")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK TO mediasql_column; RELEASE mediasql_column")
+        raise
+    connection.execute("RELEASE mediasql_column")
 
 
 @contextmanager
@@ -168,7 +183,7 @@ def _compute(session: Session, column: _Column) -> Added:
 
         session.row = row
         try:
-            connection.execute(f"UPDATE {column.of} SET {column.name} = {ROW}({ROW}(), ({column.expression}\n))")
+            connection.execute(f"UPDATE {column.of} SET {column.name} = {ROW}({ROW}(), ({column.expression}))")
         finally:
             session.row = None
     return Added(counter.rows, counter.errors)

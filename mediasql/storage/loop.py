@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from typing import Any, TypeVar
@@ -67,6 +68,16 @@ def finish(coroutine: Coroutine[Any, Any, None]) -> None:
         here = None
     if here is not loop:
         future.result()
+
+
+def close_with(owner: object, resource: Any) -> None:
+    """Close `resource`, whose `close` is a coroutine function of the loop, when `owner` is collected or Python ends."""
+    weakref.finalize(owner, _close, resource, os.getpid())
+
+
+def _close(resource: Any, process: int) -> None:
+    if not resource.closed and os.getpid() == process:  # what a forked child inherits is its parent's to close
+        finish(resource.close())
 
 
 async def in_decoder(work: Callable[[], T]) -> T:

@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from .. import __version__, errors
+from . import loop
 from .fetch import Refused, Retry, status_text
 from .providers.base import Chunk, ObjectInfo, Request, iso_time
 from .providers.http import encoded
@@ -79,6 +80,7 @@ class Web:
                 headers={"User-Agent": f"mediasql/{__version__}"},
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
+            loop.close_with(self, self._session)
         return self._session
 
     def _proxy(self, url: str) -> str | None:

@@ -52,7 +52,7 @@ def image_format(media: Media) -> str | None:
 
 @function()
 def image_mode(media: Media) -> str | None:
-    """The pixel format of an image, by Pillow's name: 'RGB', 'RGBA', 'L', 'P', 'CMYK', …
+    """The pixel format of an image, by Pillow's name: 'RGB', 'RGBA', 'L', 'P', 'CMYK' and others.
 
     sql> SELECT image_mode('photo.jpg')
     RGB

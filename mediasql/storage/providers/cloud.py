@@ -25,6 +25,7 @@ from ...errors import (
     UnavailableError,
 )
 from ..location import Location
+from ..loop import close_with
 from .base import Provider, Request
 
 if TYPE_CHECKING:
@@ -55,10 +56,6 @@ class CloudProvider(Provider):
         # lock and not a shared task: a reader that times out inside it leaves the work to the next one.
         self._lock = asyncio.Lock()
 
-    def url_at(self, location: Location, path: str) -> str:
-        root = location.url[: len(location.url) - len(location.path)]
-        return f"{root}{path}" if root.endswith("/") else f"{root}/{path}"
-
     def session(self) -> aiohttp.ClientSession:
         """The session for listings and lookups; made when first needed."""
         if self._http is None or self._http.closed:
@@ -66,6 +63,7 @@ class CloudProvider(Provider):
 
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
             self._http = aiohttp.ClientSession(timeout=timeout, trust_env=True)
+            close_with(self, self._http)
         return self._http
 
     async def answer(
