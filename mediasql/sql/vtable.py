@@ -197,17 +197,15 @@ class Cursor:
         if number >= len(self._table.columns):
             return self._arguments[number - len(self._table.columns)]
         column = self._table.columns[number]
-        if not column.opens:
-            return sql_value(column.get(self._row))
-        name, about = f"{self._table.name}.{column.name}", (self._row.url,)
         try:
             value = column.get(self._row)
         except Noted:
             return None
         except MediaError as error:
-            self._session.failed(name, about, error)
+            self._session.failed(f"{self._table.name}.{column.name}", (self._row.url,), error)
             return None
-        self._session.mended(name, about)
+        if column.opens:
+            self._session.mended(f"{self._table.name}.{column.name}", (self._row.url,))
         return sql_value(value)
 
     def Close(self) -> None:
