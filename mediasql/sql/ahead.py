@@ -41,6 +41,7 @@ class Ahead:
         self._outcomes: dict[Hashable, Answer | MediaError] = {}
         self._queue: deque[Wanted] = deque()
         self._active = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._awaited: Hashable = None
         self._arrived = threading.Event()
         self.files = 0  # answers that arrived, for progress
@@ -103,7 +104,9 @@ class Ahead:
             except IndexError:  # the connection's thread may empty the queue at any time
                 return
             self._active += 1
-            here.create_task(self._fetch(item))
+            task = here.create_task(self._fetch(item))
+            self._tasks.add(task)  # the loop itself holds tasks only weakly
+            task.add_done_callback(self._tasks.discard)
 
     async def _fetch(self, item: Wanted) -> None:
         deadline = time.monotonic() + self._store.config.timeout

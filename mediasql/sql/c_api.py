@@ -1,6 +1,6 @@
 """The few functions of SQLite's C interface that APSW does not offer: which statements are running.
 
-SQLite hands its functions to loadable extensions in a table, `sqlite3_api_routines`, to which versions only ever append.
+SQLite hands its functions to loadable extensions in a table, `sqlite3_api_routines`, to which versions only append.
 APSW's wheels bring small extensions; one of them, loaded into a connection of its own, gives us that table, and ctypes
 calls it. So no tracer has to be called for each statement of an application.
 """
@@ -8,9 +8,8 @@ calls it. So no tracer has to be called for each statement of an application.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -20,24 +19,23 @@ _PLACES: dict[str, tuple[int, Any, tuple[Any, ...]]] = {
     "stmt_busy": (184, ctypes.c_int, (ctypes.c_void_p,)),
     "stmt_readonly": (185, ctypes.c_int, (ctypes.c_void_p,)),
     "stmt_status": (170, ctypes.c_int, (ctypes.c_void_p, ctypes.c_int, ctypes.c_int)),
-    "column_count": (22, ctypes.c_int, (ctypes.c_void_p,)),
+    "data_count": (48, ctypes.c_int, (ctypes.c_void_p,)),
     "bind_parameter_count": (7, ctypes.c_int, (ctypes.c_void_p,)),
     "sql": (153, ctypes.c_char_p, (ctypes.c_void_p,)),
     "expanded_sql": (215, ctypes.c_void_p, (ctypes.c_void_p,)),
     "free": (58, None, (ctypes.c_void_p,)),
     "libversion_number": (67, ctypes.c_int, ()),
 }
-_STATUS_RUN = 7  # SQLITE_STMTSTATUS_RUN: how often the statement was started
+_STATUS_RUN = 6  # SQLITE_STMTSTATUS_RUN: how often the statement was started
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(NamedTuple):
     """A statement that was started and has not ended. `run` tells one execution of it from the next."""
 
     pointer: int
     run: int
     readonly: bool
-    returns_rows: bool
+    gave_a_row: bool
 
 
 class CApi:
@@ -60,9 +58,14 @@ class CApi:
         call, found, statement = self._call, [], None
         while statement := call.next_stmt(database, statement):
             if call.stmt_busy(statement):
-                run = call.stmt_status(statement, _STATUS_RUN, 0)
-                readonly = bool(call.stmt_readonly(statement))
-                found.append(Running(statement, run, readonly, call.column_count(statement) > 0))
+                found.append(
+                    Running(
+                        statement,
+                        call.stmt_status(statement, _STATUS_RUN, 0),
+                        bool(call.stmt_readonly(statement)),
+                        call.data_count(statement) > 0,
+                    )
+                )
         return found
 
     def text(self, statement: Running) -> str:

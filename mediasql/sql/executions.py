@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from .c_api import CApi, Running, c_api
+from .c_api import Running
 from .feeding import feeding
 from .liveness import called_functions
 from .registry import functions
@@ -23,21 +23,17 @@ class Executions:
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._api: CApi | None = c_api()
         self._harmless: dict[str, bool] = {}
         self._watched: int | None = None
 
     def under_way(self) -> list[tuple[tuple[int, int], Running]]:
         """Running statements with what tells one execution from another, the last prepared first."""
-        if self._api is None:
-            return []
-        running = self._api.running(self._session.connection.sqlite3_pointer())
+        running = self._session.statement.running()
         return [((statement.pointer, statement.run), statement) for statement in running]
 
     def execution(self, identity: tuple[int, int], statement: Running) -> Execution | None:
         """The execution as the scout will run it; None for one that should not be."""
-        assert self._api is not None
-        sql = self._api.expanded(statement)
+        sql = self._session.statement.text(statement)
         if sql is None:
             return None
         try:
@@ -47,21 +43,21 @@ class Executions:
                     sql = fed.sql if fed else None
                 if sql is None or not self._is_harmless(sql):
                     return None
-        except apsw.Error:
+        except (apsw.Error, UnicodeError):
             return None
         self._watch(statement.pointer)
         return Execution(identity, sql, time.monotonic())
 
     def _is_harmless(self, sql: str) -> bool:
         """Whether running `sql` once more can be noticed: by a function of the application that is not pure."""
-        connection = self._session.connection
+        execute = self._session.statement.cursor().execute
         ours = functions()
-        for name in called_functions(connection.execute(f"EXPLAIN {sql}")):
+        for name in called_functions(execute(f"EXPLAIN {sql}")):
             if name in ours:
                 if ours[name].directonly:
                     return False
             elif name not in self._harmless:
-                rows = connection.execute(
+                rows = execute(
                     "SELECT builtin OR flags & ? FROM pragma_function_list WHERE name = ?", (_DETERMINISTIC, name)
                 ).fetchall()
                 self._harmless[name] = bool(rows) and all(row[0] for row in rows)
@@ -83,17 +79,17 @@ class Executions:
 
     def columns(self, schema: str | None, table: str) -> list[str]:
         """See `feeding.Schema`."""
-        rows = self._session.connection.execute(
+        rows = self._session.statement.cursor().execute(
             "SELECT name FROM pragma_table_xinfo(?1, ?2) WHERE hidden = 0", (table, schema)
         )
         return [row[0] for row in rows]
 
     def definitions(self, schema: str | None, table: str) -> list[str]:
         """See `feeding.Schema`."""
-        connection = self._session.connection
-        for name in [schema] if schema else ["temp", "main", *connection.db_names()[2:]]:
+        execute = self._session.statement.cursor().execute
+        for name in [schema] if schema else ["temp", "main", *self._session.connection.db_names()[2:]]:
             quoted = '"' + name.replace('"', '""') + '"'
-            rows = connection.execute(
+            rows = execute(
                 f"SELECT sql FROM {quoted}.sqlite_schema WHERE tbl_name = ? COLLATE NOCASE AND sql IS NOT NULL "
                 "AND type IN ('table', 'index') ORDER BY type DESC",
                 (table,),

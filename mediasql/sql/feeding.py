@@ -1,10 +1,10 @@
 """The SELECT that feeds a write: what it reads, and what it computes for the rows that it writes.
 
-A write cannot be run ahead, since it writes. A SELECT with the same calls can: that of INSERT … SELECT, the rows that an
-UPDATE or DELETE meets, the rows of an index, each with the generated columns that will be computed for them. It serves
-read-ahead only. Where it is wrong, or there is none, the write fetches what it needs by itself: slower, with the same
-result. (sqlglot would parse more, at 0.4 s of import and at the cost of another dialect's idea of SQLite; the parts that
-matter are found by their keywords.)
+A write cannot be run ahead, since it writes. A SELECT with the same calls can: that of INSERT … SELECT, the rows that
+an UPDATE or DELETE meets, the rows of an index, each with the generated columns that will be computed for them. It
+serves read-ahead only. Where it is wrong, or there is none, the write fetches what it needs by itself: slower, with the
+same result. (sqlglot would parse more, at 0.4 s of import and at the cost of another dialect's idea of SQLite; the
+parts that matter are found by their keywords.)
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _update(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
         equals = next(at for at, token in enumerate(part) if token.text == "=" and token.depth == 0)
         name = part[0].name if equals == 1 else f"({text_of(sql, part[equals + 1 :])})"
         assigned[name.lower()] = text_of(sql, part[equals + 1 :])
-    columns = [column for column in schema.columns(target.schema, target.table)]
+    columns = schema.columns(target.schema, target.table)
     own = _quote(tokens[setting - 1].name)  # the alias, or the table
     values = [assigned.get(column.lower(), f"{own}.{_quote(column)}") for column in columns]
     tables = f"{table}, {text_of(sql, tokens[source + 1 : min(where, end)])}" if source < len(tokens) else table
@@ -129,7 +129,6 @@ def _update(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
 
 def _delete(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | None:
     """[WITH …] DELETE FROM table [AS alias] [WHERE …] [RETURNING …]: indexes need the values that are removed."""
-    target = _target(tokens, verb + 2)
     end = _clause(tokens, verb, "RETURNING")
     return f"SELECT * FROM {text_of(sql, tokens[verb + 2 : end])}"
 
@@ -211,7 +210,7 @@ def _generated(definition: str) -> dict[str, str]:
     for part in split(inside, 1):
         for at, token in enumerate(part[:-1]):
             if token.depth == 1 and token.is_word("AS") and part[at + 1].text == "(":
-                expression, behind = group(part, at + 1)
+                _, behind = group(part, at + 1)
                 found[part[0].name] = text_of(definition, part[at + 1 : behind])
     return found
 

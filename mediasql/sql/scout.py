@@ -3,8 +3,8 @@
 SQLite calls functions one row at a time and waits for each answer. So when the first answer is not at hand, the same
 statement is run again, nested, on the same connection: there our functions answer from memory, or note what they would
 need and return NULL. When a window of notes is full the nested run ends; everything noted is fetched at once, and the
-outer run finds its answers on their way. The window is twice what the statement has consumed, 16 at least: at most about
-twice of what is needed is ever fetched, a LIMIT stays cheap, and a statement over n rows is scouted log2(n) times.
+outer run finds its answers on their way. The window is twice what the statement has consumed, 16 at least: at most
+about twice of what is needed is ever fetched, a LIMIT stays cheap, and n rows are scouted log2(n) times.
 
 Wrong guesses cost time, never results: what the scout did not foresee is fetched when it is asked for.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import apsw
 
@@ -154,9 +154,7 @@ class Scout:
         now = time.monotonic()
         clock = _Clock(now + max(_PATIENCE, now - execution.started))
         connection = self._session.connection
-        cursor = connection.cursor()
-        # What the application traces is its own statements, not ours.
-        cursor.exec_trace, cursor.row_trace = _let_it_run, _skip_row
+        cursor = self._session.statement.cursor()
         connection.set_progress_handler(clock.is_late, _STEPS, id=clock)
         self.active = True
         try:
@@ -169,7 +167,7 @@ class Scout:
         except apsw.InterruptError:
             if not clock.late:
                 raise
-        except (apsw.Error, MediaError):
+        except (apsw.Error, MediaError, UnicodeError):
             execution.useless = _USELESS
             execution.ended = True
         finally:
@@ -192,11 +190,3 @@ class _Clock:
     def is_late(self) -> bool:
         self.late = time.monotonic() > self._limit
         return self.late
-
-
-def _let_it_run(cursor: Any, sql: str, bindings: Any) -> bool:
-    return True
-
-
-def _skip_row(cursor: Any, row: Any) -> None:
-    return None

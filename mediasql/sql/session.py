@@ -7,7 +7,8 @@ import os
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -37,8 +38,8 @@ class Statement(Protocol):
     """What the SQLite binding tells about the statement that calls us."""
 
     @property
-    def serial(self) -> int:
-        """Another number for each statement that is started; those that run inside of another share its number."""
+    def moment(self) -> Hashable:
+        """What is different when another statement is executed, or one anew."""
 
     @property
     def writing(self) -> bool:
@@ -46,6 +47,18 @@ class Statement(Protocol):
 
     def needs(self, function: str) -> bool:
         """Whether the statement under way uses what `function` returns. Called from what SQLite called."""
+
+    def running(self) -> list[Any]:
+        """The statements under way, as `Executions` of the same binding takes them."""
+
+    def text(self, statement: Any) -> str | None:
+        """One of them, with its bindings in place."""
+
+    def cursor(self) -> Any:
+        """A cursor for our own statements, of which the application's tracers are not told."""
+
+    def unwatched(self) -> AbstractContextManager[None]:
+        """Statements run in here are our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +134,7 @@ class Session:
         self.scout = Scout(self, self.ahead)
         self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
         self._failed: dict[Any, Answer | MediaError] = {}
-        self._failed_in = -1
+        self._failed_in: Hashable = None
         self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.EXIF, Answer(object=None))  # type: ignore[arg-type]
 
     @property
@@ -162,15 +175,16 @@ class Session:
             return known[1]
         if self.scout.active:
             return self._foreseen(Wanted(key, location, want))
-        if self._failed_in != self.statement.serial:
+        if self._failed and self._failed_in != (moment := self.statement.moment):
             self._failed.clear()
-            self._failed_in = self.statement.serial
+            self._failed_in = moment
         outcome = self._failed.get(key)
         if outcome is None:
             outcome = self.scout.answer(Wanted(key, location, want))
         if isinstance(outcome, MediaError):
             if not isinstance(outcome, UsageError):
                 self._failed[key] = outcome
+                self._failed_in = self.statement.moment
             raise outcome.again()
         self._answers[key] = (now, outcome)
         if len(self._answers) > MOST_ANSWERS:
