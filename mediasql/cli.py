@@ -9,6 +9,7 @@ import apsw
 import apsw.shell
 
 from . import __version__
+from .config import Config
 from .connection import register, session_of
 from .errors import MediaError
 
@@ -32,8 +33,14 @@ mediasql {__version__}
 class Shell(apsw.shell.Shell):
     """APSW's shell, which opens our connections and tells when media failed."""
 
+    failed = False
+
     def usage(self) -> str:
         return USAGE
+
+    def handle_exception(self) -> None:
+        self.failed = True
+        super().handle_exception()
 
     def process_sql(self, sql: str, bindings: Any = None, internal: bool = False, summary: Any = None) -> None:
         before = _failures(self.db)
@@ -63,12 +70,15 @@ def main(arguments: list[str] | None = None) -> None:
         return
     apsw.connection_hooks.append(register)  # also for what `.open` opens
     try:
+        Config.load()  # so that a variable which is not valid is told before there is a prompt
         shell = Shell()
         _, _, commands = shell.process_args(given)
         if not commands:
             shell.cmdloop(
                 intro=f'mediasql {__version__}, SQLite {apsw.sqlite_lib_version()}\nEnter ".help" for instructions\n'
             )
+            if shell.failed and not shell.interactive:
+                sys.exit(1)
     except MediaError as error:
         print(f"mediasql: {error}", file=sys.stderr)
         sys.exit(1)

@@ -6,6 +6,7 @@ and LIMIT reach the table as hints; SQLite checks every row again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -189,11 +190,14 @@ class Cursor:
         return self._row is None
 
     def Rowid(self) -> int:
-        return self._number
+        """The same for the same row of any scan: for OR, SQLite scans more than once and tells rows apart by this."""
+        row = [column.get(self._row) for column in self._table.columns if column.pushed] or self._number
+        digest = hashlib.blake2b(repr((self._arguments, row)).encode(errors="surrogatepass"), digest_size=8)
+        return int.from_bytes(digest.digest()) >> 1
 
     def Column(self, number: int) -> Any:
         if number < 0:
-            return self._number
+            return self.Rowid()
         if number >= len(self._table.columns):
             return self._arguments[number - len(self._table.columns)]
         column = self._table.columns[number]
