@@ -16,6 +16,8 @@ from ..storage import loop
 from ..storage.location import Location
 from ..storage.store import Store
 
+_FEW = 16
+_GATHER = 0.005  # seconds for which answers are gathered while more than a few are on their way
 _POLL = 0.05  # seconds between looks at whether the query was interrupted
 
 
@@ -37,7 +39,7 @@ class Ahead:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._concurrency = store.config.concurrency
-        self._wanted: dict[Hashable, Want] = {}
+        self._wanted: set[Hashable] = set()
         self._outcomes: dict[Hashable, Answer | MediaError] = {}
         self._queue: deque[Wanted] = deque()
         self._active = 0
@@ -48,7 +50,7 @@ class Ahead:
 
     def expect(self, wanted: Wanted) -> None:
         """Count this as on its way; `start` will be told in a moment."""
-        self._wanted[wanted.key] = wanted.want
+        self._wanted.add(wanted.key)
         self._outcomes.pop(wanted.key, None)
 
     def start(self, wanted: list[Wanted]) -> None:
@@ -58,9 +60,9 @@ class Ahead:
         if wanted:
             loop.get().call_soon_threadsafe(self._enqueue, wanted)
 
-    def has(self, key: Hashable, want: Want) -> bool:
-        """Whether the answer is on its way, or there."""
-        return self._wanted.get(key, -1) >= want
+    def has(self, key: Hashable) -> bool:
+        """Whether an answer is on its way, or there; perhaps one that was wanted for less."""
+        return key in self._wanted
 
     def peek(self, key: Hashable) -> Answer | MediaError | None:
         """The outcome, if it arrived."""
@@ -75,7 +77,7 @@ class Ahead:
                 break
             if not self._arrived.wait(_POLL):
                 check()
-        self._wanted.pop(key, None)
+        self._wanted.discard(key)
         return self._outcomes.pop(key)
 
     def leftovers(self) -> list[tuple[Hashable, Answer]]:
@@ -83,14 +85,14 @@ class Ahead:
         arrived = [(key, outcome) for key, outcome in list(self._outcomes.items()) if isinstance(outcome, Answer)]
         for key in list(self._outcomes):
             del self._outcomes[key]
-            self._wanted.pop(key, None)
+            self._wanted.discard(key)
         return arrived
 
     def cancel(self) -> None:
         """Do not start what waits in the queue. What was started goes on, and its answers may still be taken."""
         queue, self._queue = self._queue, deque()
         for item in queue:
-            self._wanted.pop(item.key, None)
+            self._wanted.discard(item.key)
 
     def _enqueue(self, items: list[Wanted]) -> None:
         self._queue.extend(items)
@@ -124,5 +126,9 @@ class Ahead:
         self._active -= 1
         self.files += 1
         if item.key == self._awaited:
-            self._arrived.set()
+            # Waking the connection's thread for each answer would cost as much as fetching it.
+            if self._active > _FEW:
+                asyncio.get_running_loop().call_later(_GATHER, self._arrived.set)
+            else:
+                self._arrived.set()
         self._fill()

@@ -54,5 +54,5 @@ def add_function(connection: apsw.Connection, session: Session, function: Functi
     flags = apsw.SQLITE_DIRECTONLY if function.directonly else 0
     for arity in function.arities:
         connection.create_scalar_function(
-            function.name, bind(function, session), arity, deterministic=function.deterministic, flags=flags
+            function.name, bind(function, session, arity), arity, deterministic=function.deterministic, flags=flags
         )

@@ -8,7 +8,7 @@ calls it. So no tracer has to be called for each statement of an application.
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+import threading
 from typing import Any, NamedTuple
 
 import apsw
@@ -87,9 +87,22 @@ class CApi:
             self._call.free(text)
 
 
-@cache
+_lock = threading.RLock()
+_found: list[CApi | None] = []
+_looking = False
+
+
 def c_api() -> CApi | None:
     """SQLite's C interface as APSW's own library offers it; None where this build of APSW has no extensions."""
+    global _looking
+    with _lock:
+        if not _found and not _looking:
+            _looking = True  # the connection made for it may be given to a hook that attaches us
+            _found.append(_look())
+        return _found[0] if _found else None
+
+
+def _look() -> CApi | None:
     try:
         from apsw import sqlite_extra
 

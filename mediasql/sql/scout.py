@@ -78,7 +78,7 @@ class Scout:
         self.executions: Executions | None = None  # given by the binding, where the scout is wanted and possible
         self._known: dict[Hashable, Execution | None] = {}
         self._last: Hashable = None
-        self._notes: list[Wanted] = []
+        self._notes: dict[Hashable, Wanted] = {}
         self._noted: Hashable = None
         self._budget = 0
         self._marker: Hashable = None
@@ -88,16 +88,22 @@ class Scout:
         """The answer to a call that has none at hand: on its way already, or fetched with those that follow it."""
         if self.executions is not None:
             self._look_ahead(wanted)
-        if not self._ahead.has(wanted.key, wanted.want):
+        if not self._ahead.has(wanted.key):
             self._ahead.start([wanted])
-        return self._ahead.take(wanted.key, self._session.check)
+        outcome = self._ahead.take(wanted.key, self._session.check)
+        if isinstance(outcome, Answer) and not outcome.satisfies(wanted.want):
+            self._ahead.start([wanted])  # it was noted for a call that needs less
+            outcome = self._ahead.take(wanted.key, self._session.check)
+        return outcome
 
     def note(self, wanted: Wanted) -> None:
         """While scouting: an answer is needed that is not at hand. Raises Noted, or _Full."""
         self.meets(wanted.key)
-        if self._met and not self._ahead.has(wanted.key, wanted.want):
+        if wanted.key in self._notes and self._notes[wanted.key].want < wanted.want:
+            self._notes[wanted.key] = wanted
+        elif self._met and not self._ahead.has(wanted.key):
             self._ahead.expect(wanted)
-            self._notes.append(wanted)
+            self._notes[wanted.key] = wanted
             self._noted = wanted.key
             self._budget -= 1
             if len(self._notes) >= BATCH:
@@ -112,12 +118,12 @@ class Scout:
             self._met = True
 
     def _hand_over(self) -> None:
-        notes, self._notes = self._notes, []
-        self._ahead.start(notes)
+        notes, self._notes = self._notes, {}
+        self._ahead.start(list(notes.values()))
 
     def _look_ahead(self, wanted: Wanted) -> None:
         assert self.executions is not None
-        if self._ahead.has(wanted.key, wanted.want):
+        if self._ahead.has(wanted.key):
             execution = self._known.get(self._last)
             if execution is not None:
                 execution.consumed += 1
@@ -128,7 +134,7 @@ class Scout:
         for execution in self._candidates():
             execution.consumed += 1
             self._run(execution, wanted.key)
-            if self._ahead.has(wanted.key, wanted.want):
+            if self._ahead.has(wanted.key):
                 execution.ahead -= 1
                 self._last = execution.identity
                 return
@@ -150,7 +156,7 @@ class Scout:
     def _run(self, execution: Execution, marker: Hashable) -> None:
         """Run the statement until the window is full, it ends, or patience does."""
         budget = execution.window - max(execution.ahead, 0)
-        self._budget, self._marker, self._met, self._notes, self._noted = budget, marker, False, [], None
+        self._budget, self._marker, self._met, self._notes, self._noted = budget, marker, False, {}, None
         now = time.monotonic()
         clock = _Clock(now + max(_PATIENCE, now - execution.started))
         connection = self._session.connection

@@ -31,6 +31,8 @@ from .scout import Scout
 
 MOST_ANSWERS = 100_000
 MOST_FAILURES = 100_000
+MOST_VALUES = 200_000
+VALUES_AGE = 60.0  # seconds, or `max_age` where that is less
 _SHOWN = 200  # characters of an argument in an error message
 
 
@@ -73,6 +75,11 @@ class Failure:
     attempts: int
     first_time: float
     last_time: float
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL is, or may be, a path of this machine."""
+    return "://" not in url or url[:5].lower() == "file:"
 
 
 _KINDS: list[tuple[type[MediaError], str]] = [
@@ -133,6 +140,8 @@ class Session:
         self.ahead = Ahead(self.store)
         self.scout = Scout(self, self.ahead)
         self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
+        self._values: list[dict[str, Any]] = []
+        self.remembered_until = 0.0
         self._failed: dict[Any, Answer | MediaError] = {}
         self._failed_in: Hashable = None
         self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.EXIF, Answer(object=None))  # type: ignore[arg-type]
@@ -159,13 +168,13 @@ class Session:
         """The result of a coroutine on the fetching loop; an interrupted query gives up at once."""
         return loop.run(coroutine, self.check)
 
-    def answer(self, location: Location, want: Want) -> Answer:
+    def answer(self, url: str, want: Want) -> Answer:
         """What is known of an object, asked for when it is not. Raises MediaError when it cannot be read.
 
         Answers are used again for `max_age`, those of local files until their size or time changes; a failure of the
         same statement is not asked for again.
         """
-        key = self._key(location)
+        key = self._key(url)
         now = time.monotonic()
         known = self._answers.get(key)
         if known is not None and known[1].satisfies(want) and self._fresh(now - known[0]):
@@ -173,14 +182,15 @@ class Session:
             if self.scout.active:
                 self.scout.meets(key)
             return known[1]
+        wanted = Wanted(key, Location.parse(url), want)
         if self.scout.active:
-            return self._foreseen(Wanted(key, location, want))
+            return self._foreseen(wanted)
         if self._failed and self._failed_in != (moment := self.statement.moment):
             self._failed.clear()
             self._failed_in = moment
         outcome = self._failed.get(key)
         if outcome is None:
-            outcome = self.scout.answer(Wanted(key, location, want))
+            outcome = self.scout.answer(wanted)
         if isinstance(outcome, MediaError):
             if not isinstance(outcome, UsageError):
                 self._failed[key] = outcome
@@ -194,9 +204,9 @@ class Session:
     def _foreseen(self, wanted: Wanted) -> Answer:
         """While scouting: the answer if it has arrived. Raises Noted when it is still to come."""
         outcome = self._failed.get(wanted.key)
-        if outcome is None and self.ahead.has(wanted.key, wanted.want):
-            outcome = self.ahead.peek(wanted.key)
         if outcome is None:
+            outcome = self.ahead.peek(wanted.key)
+        if outcome is None or (isinstance(outcome, Answer) and not outcome.satisfies(wanted.want)):
             self.scout.note(wanted)
             raise AssertionError("a note ends the call")
         self.scout.meets(wanted.key)
@@ -204,19 +214,40 @@ class Session:
             raise outcome.again()
         return outcome
 
+    def remembered(self) -> dict[str, Any]:
+        """A place for the values that one function gave; emptied when they have to be asked for anew."""
+        self._values.append({})
+        return self._values[-1]
+
+    def may_remember(self, url: str) -> bool:
+        """Whether the value of `url` may be kept: not of local files, which are looked at each time."""
+        if self.config.max_age == 0 or is_local(url):
+            return False
+        now = time.monotonic()
+        if now >= self.remembered_until or sum(map(len, self._values)) >= MOST_VALUES:
+            self.forget_values()
+            self.remembered_until = now + min(self.config.max_age or VALUES_AGE, VALUES_AGE)
+        return True
+
+    def forget_values(self) -> None:
+        """Ask for every value anew; the answers that they come from may still be known."""
+        for values in self._values:
+            values.clear()
+
     def _fresh(self, age: float) -> bool:
         return self.config.max_age is None or age <= self.config.max_age
 
-    def _key(self, location: Location) -> Any:
-        if location.scheme != "file":
-            return location.url
+    def _key(self, url: str) -> Hashable:
+        """What an answer is known by: the URL; of a local file also what tells one version from the next."""
+        if not is_local(url):
+            return url
         try:
             from ..storage.providers.local import local_path
 
-            status = os.stat(local_path(location))
+            status = os.stat(local_path(Location.parse(url)))
         except (OSError, ValueError):
-            return location.url
-        return location.url, status.st_mtime_ns, status.st_size, status.st_ino
+            return url
+        return url, status.st_mtime_ns, status.st_size, status.st_ino
 
     def blob_answer(self, data: bytes, want: Want) -> Answer:
         """What is known of media that is given as bytes."""

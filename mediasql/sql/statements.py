@@ -74,6 +74,8 @@ class Statements:
 
     def needs(self, function: str) -> bool:
         """Whether the statement under way uses what `function` returns. Call it from what SQLite called."""
+        if self._connection.txn_state() != apsw.SQLITE_TXN_WRITE:  # nothing writes, so a read is what calls
+            return True
         write, others = None, []
         for statement in self.running():
             if statement.readonly or statement.gave_a_row:

@@ -58,6 +58,7 @@ class Database:
             deterministic=True,
             directonly=False,
             perishable=False,
+            remembered=False,
             reads_media=True,
             wants_session=False,
             doc="",
