@@ -50,12 +50,8 @@ class Shell(apsw.shell.Shell):
             failed = _failures(self.db) - before
             if failed and not internal:
                 self.stdout.flush()
-                what = (
-                    "1 value is NULL because its media"
-                    if failed == 1
-                    else f"{failed} values are NULL because their media"
-                )
-                self.write_error(f"{what} could not be read: SELECT * FROM media_errors\n")
+                what = "1 value failed and is" if failed == 1 else f"{failed} values failed and are"
+                self.write_error(f"{what} NULL; to see why: SELECT * FROM media_errors\n")
 
 
 def _failures(connection: apsw.Connection) -> int:

@@ -96,6 +96,12 @@ class Config:
         "'null' or 'raise'",
         "whether unavailable media becomes NULL or raises in queries",
     )
+    readahead: str = _option(
+        "on",
+        _one_of("on", "off", "economy"),
+        "'on', 'off' or 'economy'",
+        "whether files are fetched ahead of the rows that need them; 'economy' spends requests to save bytes",
+    )
     progress: bool | None = _option(
         None,
         _flag,

@@ -1,4 +1,4 @@
-"""Progress bars: on standard error, on a terminal only unless asked for, and for what takes more than a second."""
+"""Progress bars: on standard error, on a terminal unless asked for, for what takes longer than a second."""
 
 from __future__ import annotations
 

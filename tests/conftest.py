@@ -70,9 +70,7 @@ def sample_store() -> Iterator[store.Store]:
 
 
 @pytest.fixture
-def sample_environment(
-    sample_store: store.Store, environment: Path, monkeypatch: pytest.MonkeyPatch
-) -> store.Store:
+def sample_environment(sample_store: store.Store, environment: Path, monkeypatch: pytest.MonkeyPatch) -> store.Store:
     """The store, with its variables set in this process: plain `s3://media-samples/…` URLs work."""
     for name, value in sample_store.environment.items():
         if name != "MEDIASQL_CACHE_DIR":  # the test's own

@@ -13,7 +13,5 @@ def corpus_files(*suffixes: str) -> list[Path]:
     if CORPUS is None:
         return []
     return sorted(
-        path
-        for path in CORPUS.rglob("*")
-        if path.is_file() and (not suffixes or path.suffix.lower() in suffixes)
+        path for path in CORPUS.rglob("*") if path.is_file() and (not suffixes or path.suffix.lower() in suffixes)
     )

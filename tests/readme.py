@@ -1,6 +1,6 @@
 """Writes the parts of README.md that are made by running: `python -m tests.readme`, or `make readme`.
 
-They stand between `<!-- begin KIND ARGUMENT -->` and `<!-- end -->`. Addresses that differ from run to run (the ports of
+They stand between `<!-- begin KIND ARGUMENT -->` and `<!-- end -->`. Addresses that differ between runs (the ports of
 the sample stores) are replaced by fixed ones; nothing else is.
 """
 
@@ -68,7 +68,9 @@ def _functions(_: str) -> str:
         for function in functions().values():
             if function.family == family:
                 (sql, result), *_ = examples(function.doc)
-                lines.append(f"| `{function.signature}` | {_cell(summary(function.doc))} | {_code(sql)} → {_code(result)} |\n")
+                lines.append(
+                    f"| `{function.signature}` | {_cell(summary(function.doc))} | {_code(sql)} → {_code(result)} |\n"
+                )
     return "".join(lines)
 
 

@@ -96,8 +96,8 @@ def test_a_variable_that_is_not_valid(script: str) -> None:
 
 
 def test_failures_are_counted_for_each_statement() -> None:
-    one = "1 value is NULL because its media could not be read: SELECT * FROM media_errors\n"
-    two = "2 values are NULL because their media could not be read: SELECT * FROM media_errors\n"
+    one = "1 value failed and is NULL; to see why: SELECT * FROM media_errors\n"
+    two = "2 values failed and are NULL; to see why: SELECT * FROM media_errors\n"
     missing = "SELECT width('a.jpg') IS NULL"
     assert shell(":memory:", missing) == ("1\n", one, 0)
     assert shell(":memory:", f"{missing} AND height('a.jpg') IS NULL") == ("1\n", two, 0)
@@ -156,4 +156,4 @@ def test_ctrl_c_on_a_terminal(terminal: Terminal, http_server: HttpServer) -> No
         terminal.expect("64")
         terminal.expect("sqlite> ")
     terminal.type("SELECT width('a.jpg') IS NULL;\n")
-    terminal.expect("1 value is NULL because its media could not be read")
+    terminal.expect("1 value failed and is NULL; to see why")

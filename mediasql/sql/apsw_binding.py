@@ -11,6 +11,7 @@ import apsw
 from ..config import Config
 from .call import bind
 from .computed import ROW
+from .executions import Executions
 from .registry import Function, functions, tables
 from .session import Session
 from .statements import Statements
@@ -20,6 +21,8 @@ from .vtable import Module
 def attach(connection: apsw.Connection, config: Config) -> Session:
     """Give `connection` all functions and tables of the registry."""
     session = Session(connection, config, Statements(connection), _interrupted_of(connection))
+    if config.readahead != "off":
+        session.scout.executions = Executions(session)
     for function in functions().values():
         add_function(connection, session, function)
     for count in (0, 2):
@@ -51,5 +54,5 @@ def add_function(connection: apsw.Connection, session: Session, function: Functi
     flags = apsw.SQLITE_DIRECTONLY if function.directonly else 0
     for arity in function.arities:
         connection.create_scalar_function(
-            function.name, bind(function, session), arity, deterministic=function.deterministic, flags=flags
+            function.name, bind(function, session, arity), arity, deterministic=function.deterministic, flags=flags
         )

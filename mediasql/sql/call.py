@@ -4,17 +4,44 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import MediaError, UnavailableError, UsageError
 from .media import Media
 from .registry import Function, Parameter
+from .scout import Noted
 from .session import Session, shown
 
+_MISSING = object()
 
-def bind(function: Function, session: Session) -> Callable[..., Any]:
-    """What SQLite calls for `function`: any SQL values in, an SQL value out."""
+
+def bind(function: Function, session: Session, arity: int) -> Callable[..., Any]:
+    """What SQLite calls for `function` with `arity` arguments: any SQL values in, an SQL value out."""
+    call = _bind(function, session)
+    return _remembering(call, session) if function.remembered and arity == 1 else call
+
+
+def _remembering(call: Callable[..., Any], session: Session) -> Callable[[Any], Any]:
+    """`call`, with the values of remote media that it gave before; they cost no more than looking them up."""
+    known = session.remembered()
+    clock = time.monotonic
+
+    def remembering(argument: Any) -> Any:
+        if argument.__class__ is str:
+            value = known.get(argument, _MISSING)
+            if value is not _MISSING and clock() < session.remembered_until:
+                return value
+        value = call(argument)
+        if value is not None and argument.__class__ is str and session.may_remember(argument):
+            known[argument] = value
+        return value
+
+    return remembering
+
+
+def _bind(function: Function, session: Session) -> Callable[..., Any]:
     parameters = function.parameters
     target, name, reads_media = function.call, function.name, function.reads_media
     leading = (session,) if function.wants_session else ()
@@ -29,6 +56,8 @@ def bind(function: Function, session: Session) -> Callable[..., Any]:
         try:
             values = [convert(session, *pair) for pair in zip(parameters, arguments, strict=False)]
             result = target(*leading, *values)
+        except Noted:
+            return None
         except MediaError as error:
             if not reads_media:  # it is not about the media of a row, for which NULL could stand
                 raise error.again(f"{name}({shown(arguments)}): {error}") from error

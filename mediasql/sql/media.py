@@ -40,7 +40,7 @@ class Media:
         """Size, validators and declared type, as the store tells them."""
         if isinstance(self.value, bytes):
             return self._session.blob_answer(self.value, Want.OBJECT).object
-        return self._session.answer(self.location, Want.OBJECT).object
+        return self._session.answer(self.value, Want.OBJECT).object
 
     @property
     def info(self) -> MediaInfo:
@@ -56,7 +56,7 @@ class Media:
         if isinstance(self.value, bytes):
             answer = self._session.blob_answer(self.value, want)
         else:
-            answer = self._session.answer(self.location, want)
+            answer = self._session.answer(self.value, want)
         if answer.error is not None:
             raise answer.error.again()
         if answer.info is None:

@@ -38,6 +38,7 @@ class Function:
     deterministic  its answer does not change within a statement, so generated columns and indexes may use it
     directonly     may be called from statements only, never from a schema: it changes something
     perishable     its value expires: fit for VIRTUAL columns, not to be stored
+    remembered     its values are small, and as good as the answer that they come from: kept for the next call
     reads_media    may fetch; its value is NULL where a write does not need it
     """
 
@@ -47,6 +48,7 @@ class Function:
     deterministic: bool
     directonly: bool
     perishable: bool
+    remembered: bool
     reads_media: bool
     wants_session: bool
     doc: str
@@ -118,7 +120,9 @@ class Table:
         return f"CREATE TABLE x({', '.join(columns)})"
 
 
-def function(*, deterministic: bool = True, directonly: bool = False, perishable: bool = False) -> Callable[[F], F]:
+def function(
+    *, deterministic: bool = True, directonly: bool = False, perishable: bool = False, remembered: bool = True
+) -> Callable[[F], F]:
     """Register the def below as an SQL function of its name.
 
     A parameter annotated `Media` takes a URL or a BLOB, `str` text, `int` a whole number, `object` any value; a
@@ -127,6 +131,7 @@ def function(*, deterministic: bool = True, directonly: bool = False, perishable
 
     def register(call: F) -> F:
         parameters, wants = _parameters(call)
+        reads_media = any(parameter.kind is Media for parameter in parameters)
         _FUNCTIONS[call.__name__] = Function(
             name=call.__name__,
             call=call,
@@ -134,7 +139,8 @@ def function(*, deterministic: bool = True, directonly: bool = False, perishable
             deterministic=deterministic,
             directonly=directonly,
             perishable=perishable,
-            reads_media=any(parameter.kind is Media for parameter in parameters),
+            remembered=remembered and deterministic and not perishable and reads_media,
+            reads_media=reads_media,
             wants_session="session" in wants,
             doc=inspect.getdoc(call) or "",
         )

@@ -7,9 +7,9 @@ import os
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
 from ..config import Config
@@ -22,13 +22,17 @@ from ..errors import (
     Unsupported,
     UsageError,
 )
-from ..media.probe import Answer, Want, probe, probe_bytes
+from ..media.probe import Answer, Want, probe_bytes
 from ..storage import loop
 from ..storage.location import Location
 from ..storage.store import Store
+from .ahead import Ahead, Wanted
+from .scout import Scout
 
 MOST_ANSWERS = 100_000
 MOST_FAILURES = 100_000
+MOST_VALUES = 200_000
+VALUES_AGE = 60.0  # seconds, or `max_age` where that is less
 _SHOWN = 200  # characters of an argument in an error message
 
 
@@ -36,8 +40,8 @@ class Statement(Protocol):
     """What the SQLite binding tells about the statement that calls us."""
 
     @property
-    def serial(self) -> int:
-        """Another number for each statement that is started; those that run inside of another share its number."""
+    def moment(self) -> Hashable:
+        """What is different when another statement is executed, or one anew."""
 
     @property
     def writing(self) -> bool:
@@ -45,6 +49,18 @@ class Statement(Protocol):
 
     def needs(self, function: str) -> bool:
         """Whether the statement under way uses what `function` returns. Called from what SQLite called."""
+
+    def running(self) -> list[Any]:
+        """The statements under way, as `Executions` of the same binding takes them."""
+
+    def text(self, statement: Any) -> str | None:
+        """One of them, with its bindings in place."""
+
+    def cursor(self) -> Any:
+        """A cursor for our own statements, of which the application's tracers are not told."""
+
+    def unwatched(self) -> AbstractContextManager[None]:
+        """Statements run in here are our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,11 @@ class Failure:
     attempts: int
     first_time: float
     last_time: float
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL is, or may be, a path of this machine."""
+    return "://" not in url or url[:5].lower() == "file:"
 
 
 _KINDS: list[tuple[type[MediaError], str]] = [
@@ -115,10 +136,14 @@ class Session:
         self.failures = Failures()
         self.row: Callable[..., Any] | None = None  # while a computed column is filled: counts its rows
         self._interrupted = interrupted
-        self.store = Store(config, self._check)
+        self.store = Store(config, self.check)
+        self.ahead = Ahead(self.store)
+        self.scout = Scout(self, self.ahead)
         self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
-        self._failed: dict[Any, MediaError] = {}
-        self._failed_in = -1
+        self._values: list[dict[str, Any]] = []
+        self.remembered_until = 0.0
+        self._failed: dict[Any, Answer | MediaError] = {}
+        self._failed_in: Hashable = None
         self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.EXIF, Answer(object=None))  # type: ignore[arg-type]
 
     @property
@@ -128,59 +153,101 @@ class Session:
 
     def computes_row(self, *value: Any) -> Any:
         """What the SQL function of `computed` that counts rows does; of no use to anyone else."""
+        if self.scout.active:
+            return value[0] if value else None
         if self.row is None:
             raise UsageError("this function serves add_computed_column only")
         return self.row(*value)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise when the query was interrupted."""
         if self._interrupted():
             raise KeyboardInterrupt("the query was interrupted")
 
     def wait(self, coroutine: Any) -> Any:
         """The result of a coroutine on the fetching loop; an interrupted query gives up at once."""
-        return loop.run(coroutine, self._check)
+        return loop.run(coroutine, self.check)
 
-    def answer(self, location: Location, want: Want) -> Answer:
+    def answer(self, url: str, want: Want) -> Answer:
         """What is known of an object, asked for when it is not. Raises MediaError when it cannot be read.
 
         Answers are used again for `max_age`, those of local files until their size or time changes; a failure of the
         same statement is not asked for again.
         """
-        key = self._key(location)
+        key = self._key(url)
         now = time.monotonic()
         known = self._answers.get(key)
         if known is not None and known[1].satisfies(want) and self._fresh(now - known[0]):
             self._answers.move_to_end(key)
+            if self.scout.active:
+                self.scout.meets(key)
             return known[1]
-        if self._failed_in != self.statement.serial:
+        wanted = Wanted(key, Location.parse(url), want)
+        if self.scout.active:
+            return self._foreseen(wanted)
+        if self._failed and self._failed_in != (moment := self.statement.moment):
             self._failed.clear()
-            self._failed_in = self.statement.serial
-        if (failed := self._failed.get(key)) is not None:
-            raise failed.again()
-        read = partial(self.store.read, location, deadline=now + self.config.timeout)
-        try:
-            answer: Answer = self.wait(probe(read, extension=location.extension, want=want))
-        except (UnavailableError, TransientError) as error:
-            self._failed[key] = error.again()
-            raise
-        self._answers[key] = (now, answer)
+            self._failed_in = moment
+        outcome = self._failed.get(key)
+        if outcome is None:
+            outcome = self.scout.answer(wanted)
+        if isinstance(outcome, MediaError):
+            if not isinstance(outcome, UsageError):
+                self._failed[key] = outcome
+                self._failed_in = self.statement.moment
+            raise outcome.again()
+        self._answers[key] = (now, outcome)
         if len(self._answers) > MOST_ANSWERS:
             self._answers.popitem(last=False)
-        return answer
+        return outcome
+
+    def _foreseen(self, wanted: Wanted) -> Answer:
+        """While scouting: the answer if it has arrived. Raises Noted when it is still to come."""
+        outcome = self._failed.get(wanted.key)
+        if outcome is None:
+            outcome = self.ahead.peek(wanted.key)
+        if outcome is None or (isinstance(outcome, Answer) and not outcome.satisfies(wanted.want)):
+            self.scout.note(wanted)
+            raise AssertionError("a note ends the call")
+        self.scout.meets(wanted.key)
+        if isinstance(outcome, MediaError):
+            raise outcome.again()
+        return outcome
+
+    def remembered(self) -> dict[str, Any]:
+        """A place for the values that one function gave; emptied when they have to be asked for anew."""
+        self._values.append({})
+        return self._values[-1]
+
+    def may_remember(self, url: str) -> bool:
+        """Whether the value of `url` may be kept: not of local files, which are looked at each time."""
+        if self.config.max_age == 0 or is_local(url):
+            return False
+        now = time.monotonic()
+        if now >= self.remembered_until or sum(map(len, self._values)) >= MOST_VALUES:
+            self.forget_values()
+            self.remembered_until = now + min(self.config.max_age or VALUES_AGE, VALUES_AGE)
+        return True
+
+    def forget_values(self) -> None:
+        """Ask for every value anew; the answers that they come from may still be known."""
+        for values in self._values:
+            values.clear()
 
     def _fresh(self, age: float) -> bool:
         return self.config.max_age is None or age <= self.config.max_age
 
-    def _key(self, location: Location) -> Any:
-        if location.scheme != "file":
-            return location.url
+    def _key(self, url: str) -> Hashable:
+        """What an answer is known by: the URL; of a local file also what tells one version from the next."""
+        if not is_local(url):
+            return url
         try:
             from ..storage.providers.local import local_path
 
-            status = os.stat(local_path(location))
+            status = os.stat(local_path(Location.parse(url)))
         except (OSError, ValueError):
-            return location.url
-        return location.url, status.st_mtime_ns, status.st_size, status.st_ino
+            return url
+        return url, status.st_mtime_ns, status.st_size, status.st_ino
 
     def blob_answer(self, data: bytes, want: Want) -> Answer:
         """What is known of media that is given as bytes."""
@@ -192,6 +259,8 @@ class Session:
 
     def failed(self, function: str, arguments: tuple[Any, ...], error: MediaError) -> None:
         """Decide on the failure of a call: return for NULL, or raise. What is not a wrong call is recorded."""
+        if self.scout.active:  # the outer run will come to it
+            return
         explained = error.again(f"{function}({shown(arguments)}): {error}")
         if isinstance(error, UsageError):
             raise explained from error

@@ -16,6 +16,7 @@ import apsw
 from ..errors import MediaError, UsageError
 from .call import convert, sql_value
 from .registry import Condition, Table
+from .scout import Noted
 from .session import Session, shown
 
 _OPERATORS = {
@@ -168,6 +169,8 @@ class Cursor:
         self._number += 1
         try:
             self._row = next(self._rows, None)
+        except Noted:
+            self._row = None
         except MediaError as error:
             self._row = None
             self._failed(error)
@@ -198,15 +201,15 @@ class Cursor:
         if number >= len(self._table.columns):
             return self._arguments[number - len(self._table.columns)]
         column = self._table.columns[number]
-        if not column.opens:
-            return sql_value(column.get(self._row))
-        name, about = f"{self._table.name}.{column.name}", (self._row.url,)
         try:
             value = column.get(self._row)
-        except MediaError as error:
-            self._session.failed(name, about, error)
+        except Noted:
             return None
-        self._session.mended(name, about)
+        except MediaError as error:
+            self._session.failed(f"{self._table.name}.{column.name}", (self._row.url,), error)
+            return None
+        if column.opens:
+            self._session.mended(f"{self._table.name}.{column.name}", (self._row.url,))
         return sql_value(value)
 
     def Close(self) -> None:

@@ -31,10 +31,17 @@ class Store:
         self.fetcher = Fetcher(config)
         self._check = check
         self._providers: dict[tuple[type[Provider], str], Provider] = {}
+        # Most configurations have options for whole containers only, and then these tell the provider.
+        self._by_path = any(
+            Location.parse(prefix).path.strip("/") for prefix in config.storage_options if "://" in prefix
+        )
+        self._by_container: dict[tuple[str, str], Provider] = {}
         self._signers: dict[tuple[Provider, str], Signer] = {}
 
     def provider(self, location: Location) -> Provider:
         """The provider that serves `location`, with the options that apply there."""
+        if not self._by_path and (known := self._by_container.get((location.scheme, location.container))):
+            return known
         classes = discovery.providers()
         kind = classes.get(location.scheme) or classes["*"]
         options = self._options(location)
@@ -42,6 +49,8 @@ class Store:
         found = self._providers.get(key)
         if found is None:
             found = self._providers.setdefault(key, kind(options, loop.get()))
+        if location.container and not location.chained:
+            self._by_container[location.scheme, location.container] = found
         return found
 
     def _options(self, location: Location) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Database:
             deterministic=True,
             directonly=False,
             perishable=False,
+            remembered=False,
             reads_media=True,
             wants_session=False,
             doc="",

@@ -60,7 +60,7 @@ def image_mode(media: Media) -> str | None:
     return media.info.mode
 
 
-@function()
+@function(remembered=False)
 def exif(media: Media) -> dict[str, Any] | None:
     """EXIF as a JSON object of tag names; NULL when there is none. `media_exif` has a row for each tag.
 

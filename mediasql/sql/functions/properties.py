@@ -58,7 +58,7 @@ def last_modified(media: Media) -> str | None:
     return media.object.last_modified
 
 
-@function()
+@function(remembered=False)
 def media_info(media: Media) -> dict[str, Any]:
     """All that the header tells, as JSON; unknown properties are left out.
 
@@ -76,7 +76,7 @@ def _known(properties: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in properties.items() if value not in (None, [], ())}
 
 
-@function()
+@function(remembered=False)
 def media_error(media: Media) -> str | None:
     """Why the media cannot be read; NULL when it can.
 
@@ -86,7 +86,7 @@ def media_error(media: Media) -> str | None:
     return media.error()
 
 
-@function()
+@function(remembered=False)
 def content(media: Media) -> bytes:
     """All bytes of the file, as a BLOB. Reads the whole object.
 

@@ -19,9 +19,7 @@ class Driven:
     spans: list[Span]
 
 
-def drive(
-    parse: Parse, data: bytes, *, first: int = 16384, want_exif: bool = False, size_known: bool = True
-) -> Driven:
+def drive(parse: Parse, data: bytes, *, first: int = 16384, want_exif: bool = False, size_known: bool = True) -> Driven:
     """Drive `parse` over `data`, of which `first` bytes are at hand when it starts.
 
     Each span is answered with exactly its bytes, fewer only where `data` ends. DecodeError and GiveUp pass.

@@ -34,9 +34,7 @@ def pillow(data: bytes) -> tuple[Answer, int | None] | None:
     """Pillow's answer and orientation; None when Pillow refuses the file."""
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
-        patch.setattr(
-            Image, "MAX_IMAGE_PIXELS", None
-        )  # sizes are told of bombs, too; decoding is another matter
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # sizes are told of bombs, too; decoding is another matter
         try:
             with Image.open(io.BytesIO(data)) as image:
                 answer = Answer(image.format or "", *image.size, image.mode)
@@ -56,9 +54,7 @@ def answer(info: MediaInfo) -> Answer:
     return Answer(info.format, info.width, info.height, info.mode)
 
 
-def agrees(
-    parse: Parse, data: bytes, *, firsts: tuple[int, ...] = FIRSTS, exif_given_up: bool = False
-) -> None:
+def agrees(parse: Parse, data: bytes, *, firsts: tuple[int, ...] = FIRSTS, exif_given_up: bool = False) -> None:
     """Assert that `parse` tells what Pillow tells, whatever is at hand, whether or not the size is known."""
     expected = pillow(data)
     assert expected, "Pillow does not read this"

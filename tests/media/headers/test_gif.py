@@ -102,9 +102,7 @@ def test_survives_harm(data: bytes, first: int, want_exif: bool, size_known: boo
     survives(gif, data, first, want_exif, size_known)
 
 
-@pytest.mark.parametrize(
-    "bulk", [b"\x21\xfe" + b"\1x" * 2_000_000, extension(0xFE, b"") * 500_000, bytes(2_000_000)]
-)
+@pytest.mark.parametrize("bulk", [b"\x21\xfe" + b"\1x" * 2_000_000, extension(0xFE, b"") * 500_000, bytes(2_000_000)])
 @pytest.mark.parametrize("first", [64, 1 << 14])
 def test_endless_headers_are_given_up(bulk: bytes, first: int) -> None:
     with pytest.raises(GiveUp):

@@ -54,9 +54,7 @@ MADE = made_cases(
     fill_bytes=lambda: with_segments(PLAIN, b"\xff" * 50, segment(0xFE, b"comment"), b"\xff\xff"),
     stray_bytes=lambda: with_segments(PLAIN, segment(0xFE, b"comment"), b"stray\xff\0bytes" * 900),
     exif_twice=lambda: with_segments(PLAIN, segment(0xE1, b"Exif\0\0" + exif(6))),
-    exif_in_two=lambda: with_segments(
-        PLAIN, segment(0xE1, exif(6)[:40]), segment(0xE1, b"Exif\0\0" + exif(6)[40:])
-    ),
+    exif_in_two=lambda: with_segments(PLAIN, segment(0xE1, exif(6)[:40]), segment(0xE1, b"Exif\0\0" + exif(6)[40:])),
     xmp_only=lambda: picture("JPEG", xmp=xmp(6, 30_000)),
     xmp_and_exif=lambda: picture("JPEG", xmp=xmp(6), exif=exif(3)),
     orientation_nonsense=lambda: picture("JPEG", xmp=xmp(6), exif=exif(0)),
@@ -138,9 +136,7 @@ def test_gain_map_is_no_picture() -> None:
 
 def test_names_the_segment_in_which_a_file_ends() -> None:
     data = picture("JPEG", exif=exif(6, 1000))
-    with pytest.raises(
-        DecodeError, match=r"^JPEG ends inside segment APP1 at byte 20, which goes on to byte 1\d+$"
-    ):
+    with pytest.raises(DecodeError, match=r"^JPEG ends inside segment APP1 at byte 20, which goes on to byte 1\d+$"):
         drive(jpeg, data[:500])
 
 

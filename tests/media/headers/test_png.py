@@ -58,10 +58,7 @@ def animation(default_image: bool = False) -> bytes:
 
 
 MADE = made_cases(
-    **{
-        f"mode_{mode}": lambda mode=mode: picture("PNG", mode)
-        for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
-    },
+    **{f"mode_{mode}": lambda mode=mode: picture("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")},
     exif_before=lambda: before(PLAIN, chunk(b"eXIf", BLOCK)),
     exif_behind=lambda: behind(PLAIN, chunk(b"eXIf", BLOCK)),
     exif_far_behind=lambda: before(behind(PLAIN, chunk(b"eXIf", BLOCK)), chunk(b"zzZz", bytes(30_000))),
@@ -92,9 +89,7 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
     chunks=st.lists(
         st.tuples(
             st.booleans(),
-            st.sampled_from(
-                [chunk(b"eXIf", BLOCK), XMP, raw_profile(), chunk(b"tEXt", b"Comment\0" + b"c" * 20_000)]
-            ),
+            st.sampled_from([chunk(b"eXIf", BLOCK), XMP, raw_profile(), chunk(b"tEXt", b"Comment\0" + b"c" * 20_000)]),
         ),
         max_size=4,
         unique=True,

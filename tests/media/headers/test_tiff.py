@@ -32,9 +32,7 @@ MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "I"
 TYPES = {"H": 3, "L": 4, "Q": 16}
 
 
-def made(
-    tags: dict[int, tuple[str, tuple[int, ...]]], order: str = "<", big: bool = False, at: int = 1000
-) -> bytes:
+def made(tags: dict[int, tuple[str, tuple[int, ...]]], order: str = "<", big: bool = False, at: int = 1000) -> bytes:
     """A file with one directory at byte `at`, values that do not fit there behind it, and no pixels."""
     start = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     start += struct.pack(order + "HHQ", 8, 0, at) if big else struct.pack(order + "L", at)

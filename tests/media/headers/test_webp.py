@@ -122,9 +122,7 @@ def test_names_what_is_broken(data: bytes, message: str) -> None:
 
 @patient
 @given(
-    data=harm(
-        [picture("WEBP"), picture("WEBP", "RGBA", exif=exif(6)), animation(3, exif=exif(6), xmp=xmp(3))]
-    ),
+    data=harm([picture("WEBP"), picture("WEBP", "RGBA", exif=exif(6)), animation(3, exif=exif(6), xmp=xmp(3))]),
     **HARMFUL,
 )
 def test_survives_harm(data: bytes, first: int, want_exif: bool, size_known: bool) -> None:

@@ -1,0 +1,198 @@
+"""Read-ahead for plain SQL: the scout runs a statement ahead of itself to learn what it will ask for.
+
+SQLite calls functions one row at a time and waits for each answer. So when the first answer is not at hand, the same
+statement is run again, nested, on the same connection: there our functions answer from memory, or note what they would
+need and return NULL. When a window of notes is full the nested run ends; everything noted is fetched at once, and the
+outer run finds its answers on their way. The window is twice what the statement has consumed, 16 at least: at most
+about twice of what is needed is ever fetched, a LIMIT stays cheap, and n rows are scouted log2(n) times.
+
+Wrong guesses cost time, never results: what the scout did not foresee is fetched when it is asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import apsw
+
+from ..errors import MediaError
+from ..media.probe import Answer
+from .ahead import Ahead, Wanted
+
+if TYPE_CHECKING:
+    from .executions import Executions
+    from .session import Session
+
+SMALLEST_WINDOW = 16
+LARGEST_WINDOW = 20_000  # answers held ahead; some 20 MB
+BATCH = 256  # notes handed over while the scout goes on
+_USELESS = 3  # scouts that did not meet the call at hand, after which a statement is scouted no more
+_PATIENCE = 0.05  # seconds that a scout may take, where the statement itself took less
+_STEPS = 10_000  # of SQLite's virtual machine, between looks at the clock
+
+
+class Noted(Exception):
+    """The scout is told what is needed here; the call has no value yet."""
+
+
+class _Full(Exception):
+    """The window is full of notes."""
+
+
+@dataclass(slots=True)
+class Execution:
+    """One run of a statement, and `sql`, the SELECT that makes the same calls.
+
+    consumed   cold calls that it made
+    ahead      notes that it has not come to
+    frontier   the key of the last note; the next scout begins to note behind it
+    ended      the last scout came to the end of the statement
+    useless    scouts that did not meet the call at hand
+    """
+
+    identity: Hashable
+    sql: str
+    started: float
+    consumed: int = 0
+    ahead: int = 0
+    frontier: Hashable = None
+    ended: bool = False
+    useless: int = 0
+
+    @property
+    def window(self) -> int:
+        """How many answers to hold ahead."""
+        return min(max(SMALLEST_WINDOW, 2 * self.consumed), LARGEST_WINDOW)
+
+
+class Scout:
+    """Read-ahead for one session. While it runs a statement, `active`, functions note instead of fetching."""
+
+    def __init__(self, session: Session, ahead: Ahead) -> None:
+        self.active = False
+        self._session = session
+        self._ahead = ahead
+        self.executions: Executions | None = None  # given by the binding, where the scout is wanted and possible
+        self._known: dict[Hashable, Execution | None] = {}
+        self._last: Hashable = None
+        self._notes: dict[Hashable, Wanted] = {}
+        self._noted: Hashable = None
+        self._budget = 0
+        self._marker: Hashable = None
+        self._met = False
+
+    def answer(self, wanted: Wanted) -> Answer | MediaError:
+        """The answer to a call that has none at hand: on its way already, or fetched with those that follow it."""
+        if self.executions is not None:
+            self._look_ahead(wanted)
+        if not self._ahead.has(wanted.key):
+            self._ahead.start([wanted])
+        outcome = self._ahead.take(wanted.key, self._session.check)
+        if isinstance(outcome, Answer) and not outcome.satisfies(wanted.want):
+            self._ahead.start([wanted])  # it was noted for a call that needs less
+            outcome = self._ahead.take(wanted.key, self._session.check)
+        return outcome
+
+    def note(self, wanted: Wanted) -> None:
+        """While scouting: an answer is needed that is not at hand. Raises Noted, or _Full."""
+        self.meets(wanted.key)
+        if wanted.key in self._notes and self._notes[wanted.key].want < wanted.want:
+            self._notes[wanted.key] = wanted
+        elif self._met and not self._ahead.has(wanted.key):
+            self._ahead.expect(wanted)
+            self._notes[wanted.key] = wanted
+            self._noted = wanted.key
+            self._budget -= 1
+            if len(self._notes) >= BATCH:
+                self._hand_over()
+            if self._budget <= 0:
+                raise _Full
+        raise Noted
+
+    def meets(self, key: Hashable) -> None:
+        """While scouting: a call came by. Behind the one where the last scout ended, notes are taken."""
+        if key == self._marker:
+            self._met = True
+
+    def _hand_over(self) -> None:
+        notes, self._notes = self._notes, {}
+        self._ahead.start(list(notes.values()))
+
+    def _look_ahead(self, wanted: Wanted) -> None:
+        assert self.executions is not None
+        if self._ahead.has(wanted.key):
+            execution = self._known.get(self._last)
+            if execution is not None:
+                execution.consumed += 1
+                execution.ahead -= 1
+                if not execution.ended and execution.ahead <= execution.window // 2:
+                    self._run(execution, execution.frontier)
+            return
+        for execution in self._candidates():
+            execution.consumed += 1
+            self._run(execution, wanted.key)
+            if self._ahead.has(wanted.key):
+                execution.ahead -= 1
+                self._last = execution.identity
+                return
+            execution.useless += 1
+
+    def _candidates(self) -> list[Execution]:
+        """The executions under way that are worth scouting, first the one that was right the last time."""
+        assert self.executions is not None
+        running = self.executions.under_way()
+        identities = {identity for identity, _ in running}
+        if any(identity not in identities for identity in self._known):
+            self._known = {identity: known for identity, known in self._known.items() if identity in identities}
+        for identity, statement in running:
+            if identity not in self._known:
+                self._known[identity] = self.executions.execution(identity, statement)
+        found = [known for known in self._known.values() if known is not None and known.useless < _USELESS]
+        return sorted(found, key=lambda execution: execution.identity != self._last)
+
+    def _run(self, execution: Execution, marker: Hashable) -> None:
+        """Run the statement until the window is full, it ends, or patience does."""
+        budget = execution.window - max(execution.ahead, 0)
+        self._budget, self._marker, self._met, self._notes, self._noted = budget, marker, False, {}, None
+        now = time.monotonic()
+        clock = _Clock(now + max(_PATIENCE, now - execution.started))
+        connection = self._session.connection
+        cursor = self._session.statement.cursor()
+        connection.set_progress_handler(clock.is_late, _STEPS, id=clock)
+        self.active = True
+        try:
+            with self._session.statement.unwatched():
+                for _ in cursor.execute(execution.sql):
+                    pass
+            execution.ended = True
+        except _Full:
+            execution.ended = False
+        except apsw.InterruptError:
+            if not clock.late:
+                raise
+        except (apsw.Error, MediaError, UnicodeError):
+            execution.useless = _USELESS
+            execution.ended = True
+        finally:
+            self.active = False
+            connection.set_progress_handler(None, id=clock)
+            cursor.close(True)
+            execution.ahead = max(execution.ahead, 0) + budget - self._budget
+            if self._noted is not None:
+                execution.frontier = self._noted
+            self._hand_over()
+
+
+class _Clock:
+    """Ends a scout that takes too long."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.late = False
+
+    def is_late(self) -> bool:
+        self.late = time.monotonic() > self._limit
+        return self.late
