@@ -44,12 +44,14 @@ def url_scheme(media: Media) -> str:
 
 @function()
 def url_host(media: Media) -> str | None:
-    """The bucket, container or host; NULL for local paths.
+    """The bucket, container or host, without user and password; NULL for local paths.
 
-    sql> SELECT url_host('s3://bucket/a.jpg'), url_host('https://example.com/a.jpg')
+    sql> SELECT url_host('s3://bucket/a.jpg'), url_host('https://ada:secret@example.com/a.jpg')
     bucket|example.com
     """
-    return media.location.container or None
+    location = media.location
+    host = location.container
+    return (host.rpartition("@")[2] if location.scheme in ("http", "https") else host) or None
 
 
 @function()
