@@ -6,6 +6,7 @@ the sample stores) are replaced by fixed ones; nothing else is.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
@@ -121,9 +122,15 @@ def _directory(path: Path) -> Iterator[None]:
 
 
 def main() -> None:
+    """Write README.md; with `--check`, only say how it differs, and leave with status 1 when it does."""
     with store.start(with_azure=True) as running:
         os.environ.update(running.environment)
-        README.write_text(render(README.read_text()))
+        before = README.read_text()
+        after = render(before)
+    if "--check" not in sys.argv:
+        README.write_text(after)
+    elif after != before:
+        sys.exit("\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), "README.md", "run now", n=2)))
 
 
 if __name__ == "__main__":
