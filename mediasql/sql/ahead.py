@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import MediaError, TransientError
-from ..media.probe import Answer, Want, probe
+from ..media.probe import PLANS, Answer, Want, probe
 from ..storage import loop
 from ..storage.location import Location
 from ..storage.store import Store
@@ -39,6 +39,7 @@ class Ahead:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._concurrency = store.config.concurrency
+        self._plan = PLANS[store.config.readahead]
         self._wanted: set[Hashable] = set()
         self._outcomes: dict[Hashable, Answer | MediaError] = {}
         self._queue: deque[Wanted] = deque()
@@ -115,7 +116,7 @@ class Ahead:
         read = partial(self._store.read, item.location, deadline=deadline)
         outcome: Answer | MediaError
         try:
-            outcome = await probe(read, extension=item.location.extension, want=item.want)
+            outcome = await probe(read, extension=item.location.extension, want=item.want, plan=self._plan)
         except MediaError as error:
             outcome = error.again()
         except asyncio.CancelledError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import errors
 from ..config import Config
+from .gate import Gate
 from .location import Location
 from .providers.base import Chunk, Provider
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 FIRST_DELAY = 0.25  # seconds; doubles with each attempt, with full jitter
 
+_TOO_MUCH = frozenset({429, 503})
 # Failures of a file system that pass; others, such as a name that is too long, stay.
 _PASSING = frozenset({errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.EMFILE, errno.ENFILE})
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9]{3,60})</Code>|\"(?:reason|code)\"\s*:\s*\"([A-Za-z0-9]{3,60})\"")
@@ -30,10 +32,13 @@ _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9]{3,60})</Code>|\"(?:reason|code)\"
 class Retry(Exception):
     """An attempt failed in a way that another may not."""
 
-    def __init__(self, message: str, *, status: int | None = None, after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, after: float | None = None, timed_out: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.after = after
+        self.timed_out = timed_out
 
 
 class Refused(Exception):
@@ -62,6 +67,7 @@ class Fetcher:
         self.timeout = config.timeout
         self._concurrency = config.concurrency
         self._web: Web | None = None
+        self._gates: dict[tuple[str, str], Gate] = {}
 
     async def read(
         self, provider: Provider, location: Location, start: int, stop: int, *, deadline: float | None = None
@@ -74,11 +80,11 @@ class Fetcher:
         if deadline is None:
             deadline = time.monotonic() + self.timeout
         recovered = False
-        attempt = 0
+        attempt = invited = 0
         while True:
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    return await self._attempt(provider, location, start, stop)
+                    return await self._attempt(provider, location, start, stop, deadline)
             except Refused as refusal:
                 if not recovered and await self._recover(provider, location, refusal, deadline):
                     recovered = True
@@ -88,10 +94,12 @@ class Fetcher:
                 raise errors.TransientError(f"no answer within {self.timeout:g} s") from None
             except Retry as failure:
                 attempt += 1
-                delay = FIRST_DELAY * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-                if failure.after is not None:
-                    delay = max(delay, failure.after)
-                if attempt == ATTEMPTS or time.monotonic() + delay >= deadline:
+                delay = FIRST_DELAY * 2 ** min(attempt - 1, ATTEMPTS) * random.uniform(0.5, 1.5)
+                if failure.after:
+                    # It asked to come again later, so that there is no end to it but the deadline.
+                    invited += 1
+                    delay = failure.after * random.uniform(1, 1.25)
+                if attempt - invited >= ATTEMPTS or time.monotonic() + delay >= deadline:
                     tries = f"{attempt} attempts" if attempt > 1 else "1 attempt"
                     raise errors.TransientError(f"{failure} (after {tries})", status=failure.status) from None
                 await asyncio.sleep(delay)
@@ -103,7 +111,7 @@ class Fetcher:
         except TimeoutError:
             return False
 
-    async def _attempt(self, provider: Provider, location: Location, start: int, stop: int) -> Chunk:
+    async def _attempt(self, provider: Provider, location: Location, start: int, stop: int, deadline: float) -> Chunk:
         request = await provider.request(location)
         if request is None:
             return await self._from_filesystem(provider, location, start, stop)
@@ -111,7 +119,25 @@ class Fetcher:
             from .web import Web  # aiohttp takes 0.2 s to import, and local files do without
 
             self._web = Web(timeout=self.timeout, connections=self._concurrency)
-        return await self._web.get(request, start, stop)
+        host = location.scheme, location.container
+        gate = self._gates.get(host)
+        if gate is None:
+            gate = self._gates[host] = Gate(self._concurrency)
+        await gate.enter()
+        try:
+            chunk = await self._web.get(request, start, stop)
+        except Retry as failure:
+            if failure.status in _TOO_MUCH or failure.timed_out:
+                gate.refused(failure.after)
+            raise
+        except asyncio.CancelledError:
+            if time.monotonic() >= deadline:
+                gate.refused()
+            raise
+        finally:
+            gate.leave()
+        gate.answered()
+        return chunk
 
     async def _from_filesystem(self, provider: Provider, location: Location, start: int, stop: int) -> Chunk:
         try:

@@ -37,6 +37,8 @@ class Store:
         )
         self._by_container: dict[tuple[str, str], Provider] = {}
         self._signers: dict[tuple[Provider, str], Signer] = {}
+        # Ranges on their way, with the outcome for whoever else asks for them.
+        self._reading: dict[tuple[str, int, int], asyncio.Future[Chunk | errors.MediaError | None] | None] = {}
 
     def provider(self, location: Location) -> Provider:
         """The provider that serves `location`, with the options that apply there."""
@@ -61,8 +63,29 @@ class Store:
         return {scheme: options for scheme, options in chain.items() if options}
 
     async def read(self, location: Location, start: int, stop: int, *, deadline: float | None = None) -> Chunk:
-        """Bytes `start` to `stop`; see `Fetcher.read`."""
-        return await self.fetcher.read(self.provider(location), location, start, stop, deadline=deadline)
+        """Bytes `start` to `stop`; see `Fetcher.read`. Who asks for what is on its way waits for that."""
+        key = location.url, start, stop
+        while key in self._reading:
+            if (waiter := self._reading[key]) is None:  # most reads have nobody waiting, and need no future
+                waiter = self._reading[key] = asyncio.get_running_loop().create_future()
+            found = await asyncio.shield(waiter)
+            if isinstance(found, Chunk):
+                return found
+            if isinstance(found, errors.UnavailableError):
+                raise found.again()
+            # It was given up, or ran out of the time that it had: ours is another.
+        self._reading[key] = None
+        outcome: Chunk | errors.MediaError | None = None
+        try:
+            outcome = await self.fetcher.read(self.provider(location), location, start, stop, deadline=deadline)
+            return outcome
+        except errors.UnavailableError as error:
+            outcome = error
+            raise
+        finally:
+            if (waiter := self._reading.pop(key)) is not None:
+                waiter.set_result(outcome)
+            del outcome  # it may hold its traceback, which holds this frame
 
     async def parts(self, location: Location) -> AsyncIterator[Chunk]:
         """The whole object, in order, in parts of 8 MB. Raises TransientError when it changes meanwhile.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping
@@ -18,10 +19,12 @@ from . import loop
 from .fetch import Refused, Retry, status_text
 from .providers.base import Chunk, ObjectInfo, Request, iso_time
 from .providers.http import encoded
+from .wire import Reply, Wire
 
 CONNECT_TIMEOUT = 10.0  # seconds
 SILENCE_TIMEOUT = 30.0  # seconds without a byte on an open connection
 MOST_REDIRECTS = 10
+AGENT = f"mediasql/{__version__}"
 
 _RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)\s*$", re.IGNORECASE)
@@ -39,6 +42,8 @@ _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
 # Headers that are for one server and not for where it redirects to.
 _PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
 
+Response = Reply | aiohttp.ClientResponse
+
 
 class Web:
     """GETs over one pool of connections, on the loop that first uses it.
@@ -51,6 +56,7 @@ class Web:
         self.timeout = timeout
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._wire: Wire | None = None
         self._proxies: dict[str, str] = {}
 
     async def get(self, request: Request, start: int, stop: int) -> Chunk:
@@ -64,7 +70,7 @@ class Web:
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise errors.UnavailableError(f"no secure connection: {error}") from None
         except aiohttp.ServerTimeoutError as error:
-            raise Retry(f"timed out: {error}") from None
+            raise Retry(f"timed out: {error}", timed_out=True) from None
         except aiohttp.ClientPayloadError:
             raise Retry("the connection broke before the body was complete") from None
         except aiohttp.ClientResponseError as error:
@@ -74,9 +80,20 @@ class Web:
         except aiohttp.ClientError as error:
             raise Retry(str(error) or type(error).__name__) from None
 
+    def _plain(self) -> Wire:
+        if self._wire is None or self._wire.closed or self._wire.loop is not asyncio.get_running_loop():
+            self._proxies = getproxies()
+            self._wire = Wire(
+                most=self._connections,
+                silence=min(SILENCE_TIMEOUT, self.timeout / 2),
+                connect=min(CONNECT_TIMEOUT, self.timeout / 2),
+                agent=AGENT,
+            )
+            loop.close_with(self, self._wire)
+        return self._wire
+
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
-            self._proxies = getproxies()
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections),
                 # Half of the time at most, so that there is time for another attempt.
@@ -85,7 +102,7 @@ class Web:
                     sock_connect=min(CONNECT_TIMEOUT, self.timeout / 2),
                     sock_read=min(SILENCE_TIMEOUT, self.timeout / 2),
                 ),
-                headers={"User-Agent": f"mediasql/{__version__}"},
+                headers={"User-Agent": AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
             loop.close_with(self, self._session)
@@ -103,7 +120,8 @@ class Web:
         headers = {"Accept-Encoding": "identity", **request.headers}
         if by_range:
             headers["Range"] = f"bytes={start}-{stop - 1}"
-        async with await self._answer(request.url, headers) as response:
+        response = await self._answer(request.url, headers, start, stop)
+        try:
             status = response.status
             if status in _RETRY_STATUS:
                 raise Retry(status_text(status), status=status, after=_retry_after(response.headers))
@@ -112,7 +130,7 @@ class Web:
                 size = _total(unit) if unit else (0 if start == 0 else None)
                 return Chunk(b"", start, object_info(response.headers, size))
             if not 200 <= status < 300:
-                raise Refused(status, response.headers, await response.content.read(4096))
+                raise Refused(status, response.headers, (await _read(response, 0, 4096))[0])
             # Some servers answer 200 with a Content-Range, and mean 206.
             if unit and unit[1] and not _is_encoded(response):
                 return await _part(response, unit, start, stop)
@@ -120,21 +138,32 @@ class Web:
                 return await _whole(response, start, stop)
             if not by_range or not _is_encoded(response):
                 raise Retry("206 Partial Content without saying which part", status=status)
+        finally:
+            if not isinstance(response, Reply):
+                response.release()
         # A part of a compressed object cannot be decompressed, the whole can.
         return await self._get(request, start, stop, by_range=False)
 
-    async def _answer(self, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _answer(self, url: str, headers: dict[str, str], start: int, stop: int) -> Response:
         """The answer to a GET, behind its redirects. They are followed here since aiohttp respells their URLs, which
         breaks signatures."""
         for _ in range(MOST_REDIRECTS + 1):
-            client = self._client()  # before `_proxy`, since it reads the environment
-            response = await client.get(
-                URL(url, encoded=True), headers=headers, allow_redirects=False, proxy=self._proxy(url)
-            )
+            wire = self._plain()  # before `_proxy`, since it reads the environment
+            proxy = self._proxy(url)
+            response: Response | None = None
+            if proxy is None:
+                response = await wire.get(url, headers, start, stop)
+            if response is None:
+                response = await self._client().get(
+                    URL(url, encoded=True), headers=headers, allow_redirects=False, proxy=proxy
+                )
+                if proxy is None:
+                    wire.learn(url, response)
             target = response.headers.get("Location")
             if response.status not in _REDIRECTS or target is None:
                 return response
-            response.release()
+            if not isinstance(response, Reply):
+                response.release()
             before, url = url, urldefrag(encoded(urljoin(url, target))).url
             if urlsplit(url).scheme not in ("http", "https"):
                 raise errors.UnavailableError(f"redirected to {url}, which is not a web address")
@@ -147,15 +176,20 @@ class Web:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._wire is not None:
+            await self._wire.close()
+            self._wire = None
 
 
-async def _part(response: aiohttp.ClientResponse, unit: re.Match[str], start: int, stop: int) -> Chunk:
+async def _part(response: Response, unit: re.Match[str], start: int, stop: int) -> Chunk:
     """The body of an answer to a range request (RFC 9110 section 15.3.7)."""
     first, last, total = int(unit[1]), int(unit[2]), _total(unit)
     if first != start or last < first:
         raise Retry(f"asked for bytes {start}-{stop - 1}, answered with {unit[0]!r}", status=response.status)
     wanted = min(last + 1, stop) - start
-    if last < stop and response.content_length == wanted:
+    if isinstance(response, Reply):
+        data = response.data[:wanted]
+    elif last < stop and response.content_length == wanted:
         data = await response.read()
     else:
         data, _ = await _read(response, 0, wanted)
@@ -168,7 +202,7 @@ async def _part(response: aiohttp.ClientResponse, unit: re.Match[str], start: in
     return Chunk(data, start, object_info(response.headers, total))
 
 
-async def _whole(response: aiohttp.ClientResponse, start: int, stop: int) -> Chunk:
+async def _whole(response: Response, start: int, stop: int) -> Chunk:
     """The range asked for, out of a body that is the whole object: the server knows no ranges."""
     # aiohttp decodes it; Content-Length is of the encoded form.
     total = None if _is_encoded(response) else response.content_length
@@ -176,13 +210,15 @@ async def _whole(response: aiohttp.ClientResponse, start: int, stop: int) -> Chu
     ended = seen < stop
     if ended and total is not None and seen < total:
         raise Retry(f"sent {seen} of {total} bytes", status=response.status)
-    if not ended:
+    if not ended and not isinstance(response, Reply):
         response.close()  # the rest of the body is not wanted, and reading it costs more than a new connection
     return Chunk(data, start, object_info(response.headers, seen if ended else total), ranged=False)
 
 
-async def _read(response: aiohttp.ClientResponse, start: int, stop: int) -> tuple[bytes, int]:
+async def _read(response: Response, start: int, stop: int) -> tuple[bytes, int]:
     """Bytes `start` to `stop` of the body, fewer where it ends, and how many were seen to get there."""
+    if isinstance(response, Reply):
+        return response.data[start:stop], len(response.data)
     parts = []
     seen = 0
     while seen < stop and (part := await response.content.read(stop - seen)):
@@ -192,7 +228,7 @@ async def _read(response: aiohttp.ClientResponse, start: int, stop: int) -> tupl
     return b"".join(parts), seen
 
 
-def _is_encoded(response: aiohttp.ClientResponse) -> bool:
+def _is_encoded(response: Response) -> bool:
     return response.headers.get("Content-Encoding", "").strip().lower() in _ENCODINGS
 
 

@@ -141,11 +141,14 @@ class _Anchors(HTMLParser):
             self.links.extend(value for name, value in attrs if name == "href" and value)
 
 
+_ENCODED = re.compile(rf"[A-Za-z0-9_.\-{re.escape(_SAFE)}]*")
 _ASIDE_FRAGMENT = re.compile(r"#.*", re.DOTALL)
 
 
 def encoded(url: str) -> str:
     """`url` as it goes over the wire: what may not stand in a URL percent-encoded, a host of other letters in IDNA."""
+    if _ENCODED.fullmatch(url):  # nearly all are; a tenth of the time of finding out below
+        return url
     scheme, separator, rest = url.partition("://")
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if separator and not host.isascii():
