@@ -1,0 +1,123 @@
+"""How many requests a host gets at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import mediasql
+from mediasql.storage.gate import FIRST, LEAST, Gate
+from tests.servers import nginx
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(coroutine, 10))
+
+
+def test_it_opens_with_each_answer_and_halves_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    one = Gate(100)
+    assert one.limit == FIRST
+    for _ in range(200):
+        one.answered()
+    assert one.limit == 100
+    one.refused()
+    one.refused()
+    assert one.limit == 50
+    for _ in range(10):
+        now += 1.0
+        one.refused()
+    assert one.limit == LEAST
+
+
+def test_it_stays_within_what_was_configured() -> None:
+    one = Gate(2)
+    one.answered()
+    one.refused()
+    assert one.limit == 2
+
+
+def test_no_more_pass_than_the_limit_first_come_first_served() -> None:
+    async def main() -> None:
+        one, order, most = Gate(2), [], 0
+
+        async def request(number: int) -> None:
+            nonlocal most
+            await one.enter()
+            most = max(most, one.active)
+            order.append(number)
+            await asyncio.sleep(0.001)
+            one.leave()
+
+        await asyncio.gather(*map(request, range(20)))
+        assert (order, most, one.active) == (list(range(20)), 2, 0)
+
+    run(main())
+
+
+def test_who_gives_up_waiting_takes_no_place() -> None:
+    async def main() -> None:
+        one = Gate(1)
+        await one.enter()
+        waiting, later = asyncio.create_task(one.enter()), asyncio.create_task(one.enter())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        one.leave()
+        await later
+        one.leave()
+        admitted = asyncio.create_task(one.enter())
+        await admitted
+        cancelled = asyncio.create_task(one.enter())
+        await asyncio.sleep(0)
+        one.leave()  # admits it, and in the same turn it is cancelled
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert one.active == 0
+
+    run(main())
+
+
+def test_retry_after_closes_it_for_all() -> None:
+    async def main() -> None:
+        one = Gate(20)
+        one.refused(after=0.2)
+        started = time.monotonic()
+        await asyncio.gather(*(one.enter() for _ in range(5)))
+        assert 0.19 <= time.monotonic() - started < 2
+        assert one.open
+
+    run(main())
+
+
+def picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def refusals(server: nginx.NginxServer, files: int) -> int:
+    """How many requests of a scan through the server's limit were refused; every file has its answer in the end."""
+    server.reset()
+    with mediasql.connect() as connection:
+        connection.execute("CREATE TABLE t(url TEXT)")
+        urls = [(f"{server.url}/limited/gate/{n}.jpg",) for n in range(files)]
+        connection.executemany("INSERT INTO t VALUES (?)", urls)
+        assert connection.execute("SELECT count(width(url)) FROM t").fetchone() == (files,)
+    return sum(request.status == 429 for request in server.requests())
+
+
+def test_a_server_that_refuses_is_asked_less(nginx_server: nginx.NginxServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(90):
+        nginx_server.put("gate", f"{n}.jpg", picture())
+    adaptive = refusals(nginx_server, 90)
+    time.sleep(0.5)
+    monkeypatch.setattr(Gate, "refused", lambda self, after=None: None)
+    assert adaptive < refusals(nginx_server, 90)
