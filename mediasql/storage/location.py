@@ -14,6 +14,7 @@ _PROTOCOL = r"[A-Za-z][A-Za-z0-9+.-]+"
 _SCHEME = re.compile(rf"({_PROTOCOL})://")
 # fsspec's chaining: `zip://member::s3://bucket/a.zip`, `simplecache::s3://…`.
 _CHAIN = re.compile(rf"({_PROTOCOL})(?:://.*?)?::{_PROTOCOL}(?:://|::)", re.DOTALL)
+_AUTHORITY = re.compile(r"[^/?#]*")
 # Stores that hold objects, and never something inside of another file: a `::http://` in their keys is just text.
 _STORES = frozenset(
     ["file", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "wasb", "wasbs", "adl", "memory"]
@@ -38,7 +39,7 @@ class Location:
     @classmethod
     def parse(cls, url: str) -> Location:
         """Split `url`. Never fails: what has no scheme is a local path."""
-        if (chain := _CHAIN.match(url)) and chain[1].lower() not in _STORES:
+        if "::" in url and (chain := _CHAIN.match(url)) and chain[1].lower() not in _STORES:
             return cls(url, chain[1].lower(), "", url)
         if url[:5].lower() == "data:":
             return cls(url, "data", "", url)
@@ -51,7 +52,7 @@ class Location:
         if scheme == "file":
             return cls(url, scheme, "", rest)
         if scheme in ("http", "https"):
-            container = re.split(r"[/?#]", rest, maxsplit=1)[0]
+            container = _AUTHORITY.match(rest)[0]  # type: ignore[index]
             return cls(url, scheme, container, rest[len(container) :].removeprefix("/"))
         container, _, path = rest.partition("/")
         return cls(url, scheme, container, path)
