@@ -4,16 +4,19 @@ SQLite calls functions one row at a time and waits for each answer. So when the 
 statement is run again, nested, on the same connection: there our functions answer from memory, or note what they would
 need and return NULL. When a window of notes is full the nested run ends; everything noted is fetched at once, and the
 outer run finds its answers on their way. The window is twice what the statement has consumed, 16 at least: at most
-about twice of what is needed is ever fetched, a LIMIT stays cheap, and n rows are scouted log2(n) times.
+about twice of what is needed is ever fetched, a LIMIT stays cheap, and n rows are scouted log2(n) times. A statement
+without LIMIT is taken to run to its end: its window begins at 64 and is eight times what it consumed, since each step
+costs the latency of its slowest file.
 
 Wrong guesses cost time, never results: what the scout did not foresee is fetched when it is asked for.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import apsw
@@ -27,11 +30,15 @@ if TYPE_CHECKING:
     from .session import Session
 
 SMALLEST_WINDOW = 16
+UNBOUNDED_WINDOW = 64  # for a statement without LIMIT, which is mostly run to its end
 LARGEST_WINDOW = 20_000  # answers held ahead; some 20 MB
 BATCH = 256  # notes handed over while the scout goes on
 _USELESS = 3  # scouts that did not meet the call at hand, after which a statement is scouted no more
 _PATIENCE = 0.05  # seconds that a scout may take, where the statement itself took less
 _STEPS = 10_000  # of SQLite's virtual machine, between looks at the clock
+
+
+_LIMIT = re.compile(r"\blimit\b", re.IGNORECASE)
 
 
 class Noted(Exception):
@@ -61,11 +68,17 @@ class Execution:
     frontier: Hashable = None
     ended: bool = False
     useless: int = 0
+    bounded: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bounded = _LIMIT.search(self.sql) is not None
 
     @property
     def window(self) -> int:
         """How many answers to hold ahead."""
-        return min(max(SMALLEST_WINDOW, 2 * self.consumed), LARGEST_WINDOW)
+        if self.bounded:
+            return min(max(SMALLEST_WINDOW, 2 * self.consumed), LARGEST_WINDOW)
+        return min(max(UNBOUNDED_WINDOW, 8 * self.consumed), LARGEST_WINDOW)
 
 
 class Scout:
