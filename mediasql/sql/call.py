@@ -124,4 +124,21 @@ def sql_value(value: Any) -> Any:
         return value if -(2**63) <= value < 2**63 else float(value)
     if isinstance(value, float):
         return value if value == value else None
-    return json.dumps(value, ensure_ascii=False)
+    if (plain := _plain(value)) is not value:
+        return sql_value(plain)
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    return json.dumps(value, ensure_ascii=False, default=_jsonable)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and scalars of NumPy and the like as lists and numbers; anything else as it is."""
+    if hasattr(value, "tolist") and not isinstance(value, memoryview):
+        return value.tolist()
+    return value.item() if hasattr(value, "item") else value
+
+
+def _jsonable(value: Any) -> Any:
+    if (plain := _plain(value)) is value:
+        raise TypeError(f"{type(value).__name__} is not a value of JSON")
+    return plain

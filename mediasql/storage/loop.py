@@ -22,6 +22,7 @@ _DECODERS = 2 * (os.cpu_count() or 1)
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _decoders: ThreadPoolExecutor | None = None
+_workers: ThreadPoolExecutor | None = None
 
 
 def get() -> asyncio.AbstractEventLoop:
@@ -90,10 +91,23 @@ async def in_decoder(work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(decoders, work)
 
 
+async def in_worker(work: Callable[[], T]) -> T:
+    """The result of `work`, a function of the application, in a thread; as many run at a time as there are cores.
+
+    They are kept apart from decoding, since they may take long, and may query and so wait for decoding themselves.
+    """
+    global _workers
+    with _lock:
+        if _workers is None:
+            _workers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="mediasql-function")
+        workers = _workers
+    return await asyncio.get_running_loop().run_in_executor(workers, work)
+
+
 def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
-    global _loop, _decoders, _lock
-    _loop, _decoders, _lock = None, None, threading.Lock()
+    global _loop, _decoders, _workers, _lock
+    _loop, _decoders, _workers, _lock = None, None, None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

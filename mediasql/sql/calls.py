@@ -1,0 +1,123 @@
+"""Calls that take whole files: made in the background, ahead of the rows that need them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MediaError
+from ..media.probe import Want
+from ..storage.location import Location
+from .ahead import Wanted
+from .scout import Noted
+from .workshop import Result, Ticket
+
+if TYPE_CHECKING:
+    from .media import Media
+    from .session import Session
+
+MOST_RECENT = 32 * 1024 * 1024  # bytes of results kept for the next call of the same statement
+_NOWHERE = Location.parse("")
+
+
+class Recent:
+    """Results that the statement under way has seen, for where SQLite makes the same call again in the same row."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Hashable, Result | MediaError] = OrderedDict()
+        self._size = 0
+        self._moment: Hashable = None
+
+    def get(self, key: Hashable) -> Result | MediaError | None:
+        return self._known.get(key)
+
+    def begin(self, moment: Hashable) -> None:
+        """Forget everything when another statement is under way."""
+        if moment != self._moment:
+            self._moment = moment
+            self._known.clear()
+            self._size = 0
+
+    def keep(self, key: Hashable, outcome: Result | MediaError) -> None:
+        """Keep one more, and forget the oldest beyond MOST_RECENT."""
+        self._known[key] = outcome
+        self._size += _size(outcome)
+        while self._size > MOST_RECENT:
+            self._size -= _size(self._known.popitem(last=False)[1])
+
+
+def _size(outcome: Result | MediaError) -> int:
+    return outcome.size if isinstance(outcome, Result) else 100
+
+
+def call(session: Session, wanted: Wanted) -> Any:
+    """The value of a call, made now or ahead. Raises MediaError when it failed; while scouting Noted."""
+    recent, scout = session.recent, session.scout
+    if not scout.active:
+        recent.begin(session.statement.moment)
+    outcome: Any = recent.get(wanted.key)
+    if scout.active:
+        outcome = outcome or session.ahead.peek(wanted.key)
+        if outcome is None:
+            scout.note(wanted)
+            raise Noted
+        scout.meets(wanted.key)
+    elif outcome is None:
+        outcome = scout.answer(wanted)
+        recent.keep(wanted.key, outcome)
+    if isinstance(outcome, MediaError):
+        raise outcome.again()
+    assert isinstance(outcome, Result)
+    return outcome.value
+
+
+def wanted(session: Session, kind: Hashable, value: str | bytes, arguments: tuple[Any, ...], work: Any) -> Wanted:
+    """The call of `kind`, such as a function, on one media; arguments that SQL tells apart make other calls."""
+    if isinstance(value, bytes):
+        about: Hashable = hashlib.blake2b(value, digest_size=20).digest()
+        location = _NOWHERE
+    else:
+        about, location = session.version(value), Location.parse(value)
+    # 1, 1.0 and True are equal in Python.
+    key = (kind, about, tuple((type(argument), argument) for argument in arguments))
+    return Wanted(key, location, Want.OBJECT, work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """Reads a whole object."""
+
+    location: Location
+    given: int = 0
+    fetches: bool = True
+    together: int = 1
+    gathered: None = None
+
+    async def run(self, ticket: Ticket) -> bytes:
+        return await ticket.fetch(self.location)
+
+
+@dataclass(frozen=True, slots=True)
+class _Digest(_Whole):
+    """Hashes a whole object, part by part."""
+
+    async def run(self, ticket: Ticket) -> Any:
+        running = hashlib.sha256()
+        async for chunk in ticket.store.parts(self.location):
+            ticket.hold(len(chunk.data))
+            running.update(chunk.data)
+        return running.hexdigest()
+
+
+def content(session: Session, media: Media) -> bytes:
+    """All bytes of the object."""
+    value: bytes = call(session, wanted(session, "content", media.value, (), _Whole(media.location)))
+    return value
+
+
+def digest(session: Session, media: Media) -> str:
+    """Its SHA-256 in hexadecimal."""
+    return str(call(session, wanted(session, "content_hash", media.value, (), _Digest(media.location))))
