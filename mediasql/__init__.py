@@ -23,7 +23,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .config import Config
-    from .connection import MediaConnection, connect, register
+    from .connection import MediaConnection, connect, media_function, register
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,7 @@ __all__ = [
     "__version__",
     "connect",
     "errors",
+    "media_function",
     "register",
 ]
 
@@ -53,6 +54,7 @@ _LAZY = {
     "Config": "config",
     "MediaConnection": "connection",
     "connect": "connection",
+    "media_function": "connection",
     "register": "connection",
 }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 import apsw
 
@@ -12,7 +13,10 @@ from .config import Config
 from .errors import ConfigError
 from .sql import apsw_binding
 from .sql.computed import Added, add_computed_column
+from .sql.media_function import describe
 from .sql.session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _sessions: weakref.WeakKeyDictionary[apsw.Connection, Session] = weakref.WeakKeyDictionary()
 
@@ -41,6 +45,43 @@ class MediaConnection(apsw.Connection):
         moment; apsw.Error for what SQLite refuses.
         """
         return add_computed_column(session_of(self), table, name, expression, stored=stored, type=type)
+
+    @overload
+    def media_function(self, function: F) -> F: ...
+
+    @overload
+    def media_function(
+        self, *, name: str | None = None, deterministic: bool = True, batch_size: int | None = None
+    ) -> Callable[[F], F]: ...
+
+    def media_function(
+        self,
+        function: Any = None,
+        *,
+        name: str | None = None,
+        deterministic: bool = True,
+        batch_size: int | None = None,
+    ) -> Any:
+        """Make a Python function an SQL function of this connection: `@con.media_function`, with or without options.
+
+        Its first parameter takes a URL or a BLOB in SQL. Its annotation says what the function receives:
+        `PIL.Image.Image` (loaded, EXIF untouched), `av.container.InputContainer` (closed afterwards), `bytes`,
+        `pathlib.Path` (a temporary file with all bytes, removed afterwards), or `str` for the URL itself. The other
+        parameters are SQL values, optional where they have defaults. NULL in any gives NULL.
+
+        name           in SQL; by default that of the function
+        deterministic  the same media give the same value, so that generated columns and indexes may use it
+        batch_size     call it with a list of up to so many, for which it returns as many values
+
+        It runs in threads, for several media at a time and ahead of the rows, so it must not use this connection, and
+        must be safe to run in several threads; of a batched function one batch runs at a time. It may return what SQL
+        has, lists and dicts (JSON), and NumPy's numbers and arrays. What it raises makes the value NULL and stands in
+        `media_errors`, as for damaged media.
+
+        Raises UsageError for a signature, a name or an option that cannot be used.
+        """
+        add: Callable[[Any], Any] = media_function(self, name=name, deterministic=deterministic, batch_size=batch_size)
+        return add if function is None else add(function)
 
 
 def connect(path: str | os.PathLike[str] = ":memory:", **config: Any) -> MediaConnection:
@@ -72,6 +113,28 @@ def register(connection: apsw.Connection, **config: Any) -> None:
         _sessions[connection] = apsw_binding.attach(connection, Config.load(**config))
     elif config:
         raise ConfigError("mediasql is attached to this connection already, with the configuration it got then")
+
+
+def media_function(
+    connection: apsw.Connection,
+    *,
+    name: str | None = None,
+    deterministic: bool = True,
+    batch_size: int | None = None,
+) -> Callable[[F], F]:
+    """As `MediaConnection.media_function`, for a connection that `register` attached to.
+
+    Raises ConfigError when mediasql is not attached.
+    """
+    session = session_of(connection)
+
+    def add(function: F) -> F:
+        described = describe(session, function, name, deterministic, batch_size)
+        session.functions[described.name.lower()] = described
+        apsw_binding.add_function(connection, session, described)
+        return function
+
+    return add
 
 
 def session_of(connection: apsw.Connection) -> Session:

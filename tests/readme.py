@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,14 @@ def _example(name: str) -> str:
     if quiet:
         parts.append(_block("sql", "\n".join(quiet)))
     return "".join(parts)
+
+
+def _script(name: str) -> str:
+    """The code of a Python example, and what running it prints."""
+    file = ROOT / "sql_examples" / f"{name}.py"
+    folder = Path(os.environ["SAMPLES_FOLDER"]).parent
+    done = subprocess.run([sys.executable, file], cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+    return _block("python", file.read_text()) + _block("text", _stable(done.stdout))
 
 
 def _block(language: str, text: str) -> str:
@@ -105,6 +114,7 @@ def _code(text: str) -> str:
 
 _KINDS: dict[str, Callable[[str], str]] = {
     "example": _example,
+    "script": _script,
     "functions": _functions,
     "tables": _tables,
     "options": _options,

@@ -9,7 +9,7 @@ import sys
 import mediasql
 
 NAMES = {
-    *("Config", "MediaConnection", "connect", "register", "errors", "__version__"),
+    *("Config", "MediaConnection", "connect", "media_function", "register", "errors", "__version__"),
     *("MediaError", "UsageError", "UnknownScheme", "ConfigError", "MissingExtra", "CredentialsError", "SigningError"),
     *("UnavailableError", "NotFound", "Forbidden", "DecodeError", "Unsupported", "TransientError"),
 }

@@ -15,6 +15,7 @@ from tests import store
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(path.stem for path in (ROOT / "sql_examples").glob("*.sql"))
+SCRIPTS = sorted(path.stem for path in (ROOT / "sql_examples").glob("[0-9]*.py"))
 
 
 @pytest.fixture
@@ -58,6 +59,11 @@ def test_the_recipe_makes_no_more_requests_than_it_says(
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_readme_shows_each_example(name: str) -> None:
     assert f"<!-- begin example {name} -->" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_readme_shows_each_script(name: str) -> None:
+    assert f"<!-- begin script {name} -->" in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_says_what_running_it_prints() -> None:

@@ -65,6 +65,7 @@ class Fetcher:
 
     def __init__(self, config: Config) -> None:
         self.timeout = config.timeout
+        self.bytes = 0  # that arrived, for progress
         self._concurrency = config.concurrency
         self._web: Web | None = None
         self._gates: dict[tuple[str, str], Gate] = {}
@@ -84,7 +85,9 @@ class Fetcher:
         while True:
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    return await self._attempt(provider, location, start, stop, deadline)
+                    chunk = await self._attempt(provider, location, start, stop, deadline)
+                self.bytes += len(chunk.data)
+                return chunk
             except Refused as refusal:
                 if not recovered and await self._recover(provider, location, refusal, deadline):
                     recovered = True
