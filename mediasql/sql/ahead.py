@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,7 @@ from ..storage.store import Store
 
 _FEW = 16
 _GATHER = 0.005  # seconds for which answers are gathered while more than a few are on their way
+_GRACE = 0.1  # seconds without a question, after which no more files are opened ahead
 _POLL = 0.05  # seconds between looks at whether the query was interrupted
 
 
@@ -40,76 +41,150 @@ class Ahead:
         self._store = store
         self._concurrency = store.config.concurrency
         self._plan = PLANS[store.config.readahead]
-        self._wanted: set[Hashable] = set()
-        self._outcomes: dict[Hashable, Answer | MediaError] = {}
+        self._wanted: dict[Hashable, Hashable] = {}  # keys, and for which execution
+        self._outcomes: dict[Hashable, tuple[float, Answer | MediaError]] = {}
         self._queue: deque[Wanted] = deque()
         self._active = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Hashable, asyncio.Task[None]] = {}  # the loop itself holds tasks only weakly
         self._awaited: Hashable = None
+        self._asked = 0.0
+        self._resting = False
         self._arrived = threading.Event()
         self.files = 0  # answers that arrived, for progress
 
-    def expect(self, wanted: Wanted) -> None:
-        """Count this as on its way; `start` will be told in a moment."""
-        self._wanted.add(wanted.key)
+    def expect(self, wanted: Wanted, owner: Hashable = None) -> None:
+        """Count this as on its way, for the execution `owner`; `start` will be told in a moment."""
+        self._wanted[wanted.key] = owner
         self._outcomes.pop(wanted.key, None)
 
-    def start(self, wanted: list[Wanted]) -> None:
+    def start(self, wanted: list[Wanted], owner: Hashable = None) -> None:
         """Ask for these, in one hop to the loop."""
         for item in wanted:
-            self.expect(item)
+            self.expect(item, owner)
         if wanted:
-            loop.get().call_soon_threadsafe(self._enqueue, wanted)
+            self._asked = time.monotonic()
+            self._queue.extend(wanted)
+            loop.get().call_soon_threadsafe(self._fill)
 
     def has(self, key: Hashable) -> bool:
         """Whether an answer is on its way, or there; perhaps one that was wanted for less."""
         return key in self._wanted
 
+    def owner(self, key: Hashable) -> Hashable:
+        """The execution for which it is on its way."""
+        return self._wanted.get(key)
+
     def peek(self, key: Hashable) -> Answer | MediaError | None:
         """The outcome, if it arrived."""
-        return self._outcomes.get(key)
+        found = self._outcomes.get(key)
+        return found[1] if found else None
 
-    def take(self, key: Hashable, check: Callable[[], None]) -> Answer | MediaError:
-        """The outcome, waited for. `check` is called while waiting, and may raise to give up."""
+    def take(self, key: Hashable, check: Callable[[], None]) -> tuple[float, Answer | MediaError]:
+        """The outcome and when it arrived, waited for. `check` is called meanwhile, and may raise to give up."""
+        self._asked = time.monotonic()
+        if self._resting:
+            loop.get().call_soon_threadsafe(self._fill)
         while key not in self._outcomes:
+            if key not in self._wanted:
+                raise TransientError("given up")  # by a close that another thread asked for
             self._awaited = key
             self._arrived.clear()
             if key in self._outcomes:
                 break
             if not self._arrived.wait(_POLL):
-                check()
-        self._wanted.discard(key)
+                try:
+                    check()
+                except BaseException:
+                    self._awaited = None
+                    self.cancel()
+                    loop.get().call_soon_threadsafe(self._abandon, list(self._wanted))
+                    raise
+        self._asked = time.monotonic()
+        self._awaited = None
+        self._wanted.pop(key, None)
         return self._outcomes.pop(key)
 
-    def leftovers(self) -> list[tuple[Hashable, Answer]]:
-        """Answers that arrived and that nobody took; they are forgotten here."""
-        arrived = [(key, outcome) for key, outcome in list(self._outcomes.items()) if isinstance(outcome, Answer)]
-        for key in list(self._outcomes):
-            del self._outcomes[key]
-            self._wanted.discard(key)
+    def leftovers(self, alive: Container[Hashable]) -> list[tuple[Hashable, float, Answer]]:
+        """Answers that arrived for executions that ended. They, and what still waits for these, are forgotten here."""
+        started = [key for key, owner in self._wanted.items() if owner is not None and owner not in alive]
+        loop.get().call_soon_threadsafe(self._abandon, started)
+        for item in self._emptied():
+            if self._wanted.get(item.key) in alive:
+                self._queue.append(item)
+            else:
+                self._wanted.pop(item.key, None)
+        if self._queue:
+            loop.get().call_soon_threadsafe(self._fill)
+        arrived = []
+        for key in [key for key in list(self._outcomes) if self._wanted.get(key) not in alive]:
+            self._wanted.pop(key, None)
+            at, outcome = self._outcomes.pop(key)
+            if isinstance(outcome, Answer):
+                arrived.append((key, at, outcome))
         return arrived
 
     def cancel(self) -> None:
         """Do not start what waits in the queue. What was started goes on, and its answers may still be taken."""
-        queue, self._queue = self._queue, deque()
-        for item in queue:
-            self._wanted.discard(item.key)
+        for item in self._emptied():
+            self._wanted.pop(item.key, None)
 
-    def _enqueue(self, items: list[Wanted]) -> None:
-        self._queue.extend(items)
-        self._fill()
+    def close(self) -> None:
+        """Give up everything."""
+        self.cancel()
+        if self._tasks:
+            loop.run(self._give_up())
+        self._wanted.clear()
+        self._outcomes.clear()
+
+    async def _give_up(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _abandon(self, keys: list[Hashable]) -> None:
+        """Give up what was started; where there is room for others, it may as well go on."""
+        if self._active >= self._concurrency:
+            for key in keys:
+                if (task := self._tasks.get(key)) is not None:
+                    task.cancel()
+
+    def _emptied(self) -> list[Wanted]:
+        """Everything that was in the queue; the loop may take from it meanwhile."""
+        items = []
+        while True:
+            try:
+                items.append(self._queue.popleft())
+            except IndexError:
+                return items
+
+    @property
+    def _rests(self) -> bool:
+        # SQLite does not tell that a cursor was closed. Who does not come for answers may not want more.
+        self._resting = self._awaited is None and time.monotonic() - self._asked > _GRACE
+        return self._resting
 
     def _fill(self) -> None:
         here = asyncio.get_running_loop()
         while self._active < self._concurrency:
+            if self._rests:
+                return
             try:
                 item = self._queue.popleft()
             except IndexError:  # the connection's thread may empty the queue at any time
                 return
             self._active += 1
             task = here.create_task(self._fetch(item))
-            self._tasks.add(task)  # the loop itself holds tasks only weakly
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[item.key] = task
+            task.add_done_callback(partial(self._done, item.key))
+
+    def _done(self, key: Hashable, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+        self._active -= 1
+        if task.cancelled():
+            self._wanted.pop(key, None)
+        self._fill()
 
     async def _fetch(self, item: Wanted) -> None:
         deadline = time.monotonic() + self._store.config.timeout
@@ -119,12 +194,9 @@ class Ahead:
             outcome = await probe(read, extension=item.location.extension, want=item.want, plan=self._plan)
         except MediaError as error:
             outcome = error.again()
-        except asyncio.CancelledError:
-            outcome = TransientError("given up")
         except Exception as error:  # whatever it is, somebody waits for an outcome
             outcome = TransientError(f"a mistake in mediasql: {error!r}")
-        self._outcomes[item.key] = outcome
-        self._active -= 1
+        self._outcomes[item.key] = time.monotonic(), outcome
         self.files += 1
         if item.key == self._awaited:
             # Waking the connection's thread for each answer would cost as much as fetching it.
@@ -132,4 +204,3 @@ class Ahead:
                 asyncio.get_running_loop().call_later(_GATHER, self._arrived.set)
             else:
                 self._arrived.set()
-        self._fill()

@@ -8,13 +8,12 @@ from typing import Any
 import apsw
 
 from .c_api import Running
+from .computed import ROW
 from .feeding import feeding
 from .liveness import called_functions
 from .registry import functions
 from .scout import Execution
 
-_ENDED = "mediasql read-ahead"
-_MOST_VERDICTS = 1000
 _DETERMINISTIC = 0x800  # SQLITE_DETERMINISTIC, in pragma_function_list's flags
 
 
@@ -24,7 +23,6 @@ class Executions:
     def __init__(self, session: Any) -> None:
         self._session = session
         self._harmless: dict[str, bool] = {}
-        self._watched: int | None = None
 
     def under_way(self) -> list[tuple[tuple[int, int], Running]]:
         """Running statements with what tells one execution from another, the last prepared first."""
@@ -45,7 +43,6 @@ class Executions:
                     return None
         except (apsw.Error, UnicodeError):
             return None
-        self._watch(statement.pointer)
         return Execution(identity, sql, time.monotonic())
 
     def _is_harmless(self, sql: str) -> bool:
@@ -53,6 +50,8 @@ class Executions:
         execute = self._session.statement.cursor().execute
         ours = functions()
         for name in called_functions(execute(f"EXPLAIN {sql}")):
+            if name == ROW:  # while scouting it counts nothing
+                continue
             if name in ours:
                 if ours[name].directonly:
                     return False
@@ -64,18 +63,6 @@ class Executions:
             if not self._harmless.get(name, True):
                 return False
         return True
-
-    def _watch(self, pointer: int) -> None:
-        """Cancel what waits to be fetched when the statement ends."""
-        if self._watched != pointer:
-            self._watched = pointer
-            self._session.connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._ended, id=_ENDED)
-
-    def _ended(self, event: dict[str, Any]) -> None:
-        if event["id"] == self._watched:
-            self._watched = None
-            self._session.connection.trace_v2(0, None, id=_ENDED)
-            self._session.ahead.cancel()
 
     def columns(self, schema: str | None, table: str) -> list[str]:
         """See `feeding.Schema`."""

@@ -117,14 +117,26 @@ def _update(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
     assigned: dict[str, str] = {}
     for part in split(tokens[setting + 1 : min(source, where, end)], 0):
         equals = next(at for at, token in enumerate(part) if token.text == "=" and token.depth == 0)
-        name = part[0].name if equals == 1 else f"({text_of(sql, part[equals + 1 :])})"
-        assigned[name.lower()] = text_of(sql, part[equals + 1 :])
+        if equals == 1:
+            assigned[part[0].name.lower()] = text_of(sql, part[equals + 1 :])
+        else:
+            assigned.update(_row_of(sql, part, equals))
     columns = schema.columns(target.schema, target.table)
     own = _quote(tokens[setting - 1].name)  # the alias, or the table
     values = [assigned.get(column.lower(), f"{own}.{_quote(column)}") for column in columns]
     tables = f"{table}, {text_of(sql, tokens[source + 1 : min(where, end)])}" if source < len(tokens) else table
     selected = f"SELECT {', '.join(values)} FROM {tables} {text_of(sql, tokens[where:end])}"
     return _with_generated(target, schema, columns, selected)
+
+
+def _row_of(sql: str, part: list[Token], equals: int) -> dict[str, str]:
+    """What `(b, c) = (…)` assigns. A subquery of many columns has no place in a SELECT's, but can be compared."""
+    names = [name[0].name.lower() for name in split(group(part, 0)[0], 1)]
+    inside, _ = group(part, equals + 1)
+    if inside[0].is_word("SELECT", "VALUES", "WITH"):
+        row = ", ".join("NULL" for _ in names)
+        return dict.fromkeys(names, "NULL") | {names[0]: f"(({row}) IS {text_of(sql, part[equals + 1 :])})"}
+    return {name: text_of(sql, value) for name, value in zip(names, split(inside, 1), strict=False)}
 
 
 def _delete(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | None:

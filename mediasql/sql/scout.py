@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ LARGEST_WINDOW = 20_000  # answers held ahead; some 20 MB
 BATCH = 256  # notes handed over while the scout goes on
 _USELESS = 3  # scouts that did not meet the call at hand, after which a statement is scouted no more
 _PATIENCE = 0.05  # seconds that a scout may take, where the statement itself took less
+_LOOK = 0.002  # seconds between looks at whether the statement still runs; many idle ones make them costly
 _STEPS = 10_000  # of SQLite's virtual machine, between looks at the clock
 
 
@@ -96,18 +97,40 @@ class Scout:
         self._budget = 0
         self._marker: Hashable = None
         self._met = False
+        self.identity: Hashable = None  # of the execution that is run ahead
+        self._alive: set[Hashable] = set()
+        self._looked = 0.0
 
     def answer(self, wanted: Wanted) -> Answer | MediaError:
         """The answer to a call that has none at hand: on its way already, or fetched with those that follow it."""
         if self.executions is not None:
             self._look_ahead(wanted)
+        owner, asked = self._ahead.owner(wanted.key), time.monotonic()
+        at, outcome = self._take(wanted)
+        old = at < asked and self._is_old(outcome, owner)
+        if old or (isinstance(outcome, Answer) and not outcome.satisfies(wanted.want)):
+            self._ahead.start([wanted])  # it was noted for a call that needs less, or for an earlier statement
+            _, outcome = self._take(wanted)
+        return outcome
+
+    def _take(self, wanted: Wanted) -> tuple[float, Answer | MediaError]:
         if not self._ahead.has(wanted.key):
             self._ahead.start([wanted])
-        outcome = self._ahead.take(wanted.key, self._session.check)
-        if isinstance(outcome, Answer) and not outcome.satisfies(wanted.want):
-            self._ahead.start([wanted])  # it was noted for a call that needs less
-            outcome = self._ahead.take(wanted.key, self._session.check)
-        return outcome
+        return self._ahead.take(wanted.key, self._session.check)
+
+    def _is_old(self, outcome: Answer | MediaError, owner: Hashable) -> bool:
+        """Whether it was fetched for a statement that is over, and may be another by now."""
+        if owner is None or (isinstance(outcome, Answer) and self._session.config.max_age is None):
+            return False
+        return owner not in self.alive()
+
+    def alive(self) -> set[Hashable]:
+        """What identifies the executions that are under way."""
+        if self.executions is None:
+            return set()
+        if self.active:
+            return self._alive
+        return {identity for identity, _ in self.executions.under_way()}
 
     def note(self, wanted: Wanted) -> None:
         """While scouting: an answer is needed that is not at hand. Raises Noted, or _Full."""
@@ -115,7 +138,7 @@ class Scout:
         if wanted.key in self._notes and self._notes[wanted.key].want < wanted.want:
             self._notes[wanted.key] = wanted
         elif self._met and not self._ahead.has(wanted.key):
-            self._ahead.expect(wanted)
+            self._ahead.expect(wanted, self.identity)
             self._notes[wanted.key] = wanted
             self._noted = wanted.key
             self._budget -= 1
@@ -132,17 +155,26 @@ class Scout:
 
     def _hand_over(self) -> None:
         notes, self._notes = self._notes, {}
-        self._ahead.start(list(notes.values()))
+        self._ahead.start(list(notes.values()), self.identity)
 
     def _look_ahead(self, wanted: Wanted) -> None:
         assert self.executions is not None
+        owner = self._ahead.owner(wanted.key)
+        now = time.monotonic()
+        if owner is not None and (owner != self._last or now - self._looked > _LOOK):
+            self._looked = now
+            if owner not in (alive := self.alive()):
+                self._forget(alive)  # of an earlier statement
         if self._ahead.has(wanted.key):
             execution = self._known.get(self._last)
             if execution is not None:
                 execution.consumed += 1
                 execution.ahead -= 1
-                if not execution.ended and execution.ahead <= execution.window // 2:
+                low = not execution.ended and execution.ahead <= execution.window // 2
+                if low and execution.identity in (alive := self.alive()):
                     self._run(execution, execution.frontier)
+                elif low:
+                    self._forget(alive)
             return
         for execution in self._candidates():
             execution.consumed += 1
@@ -159,12 +191,18 @@ class Scout:
         running = self.executions.under_way()
         identities = {identity for identity, _ in running}
         if any(identity not in identities for identity in self._known):
-            self._known = {identity: known for identity, known in self._known.items() if identity in identities}
+            self._forget(identities)
         for identity, statement in running:
             if identity not in self._known:
                 self._known[identity] = self.executions.execution(identity, statement)
         found = [known for known in self._known.values() if known is not None and known.useless < _USELESS]
         return sorted(found, key=lambda execution: execution.identity != self._last)
+
+    def _forget(self, alive: Collection[Hashable]) -> None:
+        """Want nothing more for executions that ended; what came for them is kept as an answer like any other."""
+        self._known = {identity: known for identity, known in self._known.items() if identity in alive}
+        for key, at, answer in self._ahead.leftovers(alive):
+            self._session.keep(key, at, answer)
 
     def _run(self, execution: Execution, marker: Hashable) -> None:
         """Run the statement until the window is full, it ends, or patience does."""
@@ -172,6 +210,7 @@ class Scout:
         self._budget, self._marker, self._met, self._notes, self._noted = budget, marker, False, {}, None
         now = time.monotonic()
         clock = _Clock(now + max(_PATIENCE, now - execution.started))
+        self.identity, self._alive = execution.identity, self.alive()
         connection = self._session.connection
         cursor = self._session.statement.cursor()
         connection.set_progress_handler(clock.is_late, _STEPS, id=clock)
@@ -184,8 +223,7 @@ class Scout:
         except _Full:
             execution.ended = False
         except apsw.InterruptError:
-            if not clock.late:
-                raise
+            execution.ended = False  # by the clock; where it was the application, the statement itself will be told too
         except (apsw.Error, MediaError, UnicodeError):
             execution.useless = _USELESS
             execution.ended = True
@@ -204,8 +242,6 @@ class _Clock:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self.late = False
 
     def is_late(self) -> bool:
-        self.late = time.monotonic() > self._limit
-        return self.late
+        return time.monotonic() > self._limit

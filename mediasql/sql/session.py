@@ -27,7 +27,8 @@ from ..storage import loop
 from ..storage.location import Location
 from ..storage.store import Store
 from .ahead import Ahead, Wanted
-from .scout import Scout
+from .listings import Listings
+from .scout import Noted, Scout
 
 MOST_ANSWERS = 100_000
 MOST_FAILURES = 100_000
@@ -139,6 +140,7 @@ class Session:
         self.store = Store(config, self.check)
         self.ahead = Ahead(self.store)
         self.scout = Scout(self, self.ahead)
+        self.listings = Listings(self)
         self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
         self._values: list[dict[str, Any]] = []
         self.remembered_until = 0.0
@@ -165,7 +167,13 @@ class Session:
             raise KeyboardInterrupt("the query was interrupted")
 
     def wait(self, coroutine: Any) -> Any:
-        """The result of a coroutine on the fetching loop; an interrupted query gives up at once."""
+        """The result of a coroutine on the fetching loop; an interrupted query gives up at once.
+
+        While scouting nothing is waited for: raises Noted.
+        """
+        if self.scout.active:
+            coroutine.close()
+            raise Noted
         return loop.run(coroutine, self.check)
 
     def answer(self, url: str, want: Want) -> Answer:
@@ -196,10 +204,14 @@ class Session:
                 self._failed[key] = outcome
                 self._failed_in = self.statement.moment
             raise outcome.again()
-        self._answers[key] = (now, outcome)
+        self.keep(key, now, outcome)
+        return outcome
+
+    def keep(self, key: Hashable, at: float, answer: Answer) -> None:
+        """Know this answer, which was given at that time."""
+        self._answers[key] = (at, answer)
         if len(self._answers) > MOST_ANSWERS:
             self._answers.popitem(last=False)
-        return outcome
 
     def _foreseen(self, wanted: Wanted) -> Answer:
         """While scouting: the answer if it has arrived. Raises Noted when it is still to come."""
@@ -266,6 +278,7 @@ class Session:
             raise explained from error
         self.failures.add(_about(arguments), function, error)
         if self.config.on_error == "raise" or (isinstance(error, TransientError) and self.statement.writing):
+            self.ahead.cancel()  # nobody will come for what follows
             raise explained from error
 
     def mended(self, function: str, arguments: tuple[Any, ...]) -> None:
@@ -275,6 +288,7 @@ class Session:
 
     def close(self) -> None:
         """Close network connections. The session opens them again when it is used."""
+        self.ahead.close()
         self.store.close()
 
 

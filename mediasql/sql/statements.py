@@ -20,6 +20,7 @@ from .callers import executes
 from .liveness import unused_functions
 
 _MOST_PLANS = 1000
+_LONGEST_TEXT = 4_000_000  # of a statement that is run ahead
 _CONFIG = (
     apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER,
     apsw.SQLITE_DBCONFIG_ENABLE_FKEY,
@@ -101,9 +102,15 @@ class Statements:
         return cursor
 
     def text(self, statement: Running) -> str | None:
-        """The statement with its bindings in place; None when that cannot be had."""
+        """The statement with its bindings in place; None when that cannot be had, or is long for its BLOBs."""
         assert self._api is not None
-        return self._api.expanded(statement)
+        connection = self._connection
+        limit = connection.limit(apsw.SQLITE_LIMIT_LENGTH)
+        try:
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, min(limit, _LONGEST_TEXT))
+            return self._api.expanded(statement)
+        finally:
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
 
     def _unused(self, statement: Running) -> frozenset[str]:
         assert self._api is not None

@@ -94,7 +94,7 @@ def media(session: Session, pattern: str, conditions: list[Condition], limit: in
     if narrowed is None:
         return
     page_size = min(limit, _PAGE) if limit else _PAGE
-    for root, entries in session.store.entries(pattern, narrowed=narrowed, page_size=page_size):
+    for root, entries in session.listings.pages(pattern, narrowed=narrowed, page_size=page_size):
         for entry in entries:
             yield Listed(entry.url, entry.path[len(root) :], entry.info, Media(session, entry.url))
 

@@ -1,0 +1,129 @@
+"""Answers on their way, and what SQLite is asked about its statements."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import apsw
+import pytest
+
+import mediasql
+from mediasql.config import Config
+from mediasql.media.probe import Want
+from mediasql.sql import c_api, statements
+from mediasql.sql.ahead import Ahead, Wanted
+from mediasql.storage.location import Location
+from mediasql.storage.store import Store
+from tests.sql.conftest import Web
+
+
+def wanted(url: str) -> Wanted:
+    return Wanted(url, Location.parse(url), Want.HEADER)
+
+
+def nothing() -> None:
+    pass
+
+
+def test_what_is_given_up_leaves_nothing(web: Web) -> None:
+    ahead = Ahead(Store(Config.load(timeout=20, concurrency=2)))
+    hanging = [f"{web.server.url}/hang/p{number}.jpg" for number in range(5)]
+    ahead.start([wanted(url) for url in hanging], "owner")
+    with pytest.raises(ZeroDivisionError):
+        ahead.take(hanging[0], lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+    ahead.start([wanted(web.url(1))], "other")
+    began = time.monotonic()
+    ahead.take(web.url(1), nothing)
+    assert time.monotonic() - began < 2  # those that hang make room
+    ahead.close()
+    assert not any(ahead.has(url) for url in hanging)
+
+
+def test_leftovers(web: Web) -> None:
+    ahead = Ahead(Store(Config.load()))
+    urls = [web.url(number) for number in range(4)]
+    ahead.start([wanted(url) for url in urls[:2]], "gone")
+    ahead.start([wanted(url) for url in urls[2:]], "here")
+    ahead.take(urls[3], nothing)
+    deadline = time.monotonic() + 5
+    while not all(map(ahead.peek, urls[:3])) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sorted(key for key, _, _ in ahead.leftovers({"here"})) == urls[:2]
+    assert [ahead.has(url) for url in urls] == [False, False, True, False]
+    ahead.close()
+
+
+def api() -> c_api.CApi:
+    found = c_api.c_api()
+    assert found is not None
+    return found
+
+
+def test_sqlite_tells_its_statements() -> None:
+    con = apsw.Connection(":memory:")
+    con.execute("CREATE TABLE t(a)")
+    one = con.execute("SELECT ?1, 'ä' UNION ALL SELECT 2, :b", (1, "x'y"))
+    next(one)
+    (running,) = api().running(con.sqlite3_pointer())
+    assert (running.readonly, running.gave_a_row) == (True, True)
+    assert api().parameters(running) == 2
+    cursor: Any = one
+    assert api().text(running) == "SELECT ?1, 'ä' UNION ALL SELECT 2, :b"
+    assert api().expanded(running) == cursor.expanded_sql == "SELECT 1, 'ä' UNION ALL SELECT 2, 'x''y'"
+    one.close()
+    assert api().running(con.sqlite3_pointer()) == []
+    con.close()
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def test_asking_keeps_no_memory() -> None:
+    con = apsw.Connection(":memory:")
+    cursor = con.execute("SELECT ? UNION ALL SELECT 2", ("x" * 2000,))
+    next(cursor)
+    (running,) = api().running(con.sqlite3_pointer())
+    for count in (1000, 30_000):
+        before = resident()
+        for _ in range(count):
+            api().expanded(running)
+            api().text(running)
+    assert resident() - before < 10_000_000
+    con.close(True)
+
+
+def test_threads_with_their_own_connections(web: Web) -> None:
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            con = mediasql.connect()
+            con.execute("CREATE TABLE t(image)")
+            con.executemany("INSERT INTO t VALUES (?)", [(web.url(number),) for number in range(10)])
+            assert con.execute("SELECT sum(width(image)) FROM t").get == 1045
+            con.close()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_without_the_interface_it_is_only_slower(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "c_api", lambda: None)
+    con = mediasql.connect()
+    con.execute("CREATE TABLE t(image, w AS (width(image)) STORED)")
+    con.executemany("INSERT INTO t VALUES (?)", [(web.url(number),) for number in range(10)])
+    assert con.execute("SELECT sum(w), sum(height(image)) FROM t").get == (1045, 500)
+    assert str(con.add_computed_column("t", "h", "height(image)")) == "Added 10 column values with 0 errors"
+    con.close()
+    monkeypatch.setattr("apsw.sqlite_extra.path", lambda name: "/nowhere/stmt")
+    assert c_api._look() is None

@@ -1,0 +1,453 @@
+"""Read-ahead: the same results as without it, no more requests than needed, and many of them at once."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mediasql
+from tests.servers.http import HttpServer
+from tests.sql.conftest import Web, picture
+
+FILES = 60
+
+
+@pytest.fixture(scope="module")
+def _many(http_server: HttpServer) -> HttpServer:
+    for number in range(FILES):
+        http_server.put("many", f"m{number:02}.jpg", picture(100 + number, 50))
+    return http_server
+
+
+@pytest.fixture
+def many(_many: HttpServer) -> HttpServer:
+    _many.reset()
+    return _many
+
+
+def urls(server: HttpServer, count: int, behaviour: str = "") -> list[str]:
+    return [f"{server.url}/{behaviour}many/m{number:02}.jpg" for number in range(count)]
+
+
+def asked(server: HttpServer) -> Counter[str]:
+    found = Counter(request.path for request in server.requests())
+    server.reset()
+    return found
+
+
+def table(con: apsw.Connection, images: list[str]) -> None:
+    con.execute("CREATE TABLE t(k INTEGER PRIMARY KEY, image, w INT, v AS (width(image)))")
+    con.executemany("INSERT INTO t(image) VALUES (?)", [(image,) for image in images])
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+COLUMNS = [
+    "",
+    ", w AS (width(image))",
+    ", w AS (width(image)) STORED",
+    ", w AS (width(image)), h AS (w + height(image))",
+]
+EXTRAS = [
+    "CREATE INDEX i ON {t}(width(image))",
+    "CREATE INDEX i ON {t}(note) WHERE width(image) > 102",
+    "CREATE TRIGGER r AFTER INSERT ON {t} BEGIN INSERT INTO log VALUES (width(new.image)); END",
+    "CREATE TRIGGER u AFTER UPDATE ON {t} BEGIN INSERT INTO log SELECT height(new.image) + old.k; END",
+]
+STATEMENTS = [
+    "SELECT k, width(image) FROM {t}",
+    "SELECT k, width(image), height(image), media_error(image) FROM {t} ORDER BY width(image) DESC, k",
+    "SELECT * FROM {t} ORDER BY k",
+    "SELECT sum(width(image)), count(height(image)) FROM {t} GROUP BY note",
+    "SELECT k, rank() OVER (PARTITION BY note ORDER BY width(image)) FROM {t} ORDER BY k",
+    "SELECT k FROM {t} WHERE width(image) > 102 LIMIT 3",
+    "SELECT k FROM {t} WHERE width(image) > :least ORDER BY k LIMIT 2 OFFSET 1",
+    "WITH c AS (SELECT k, width(image) AS x FROM {t}) SELECT a.k, b.x FROM c a JOIN c b ON a.x = b.x ORDER BY 1, 2",
+    "SELECT k, (SELECT max(width(i.image)) FROM {t} i WHERE i.note IS o.note) FROM {t} o",
+    "SELECT DISTINCT width(image) FROM {t} UNION SELECT height(image) FROM {t}",
+    "SELECT k FROM {t} WHERE EXISTS (SELECT 1 FROM log WHERE x = width(image))",
+    "SELECT k, CASE WHEN note IS NULL THEN width(image) ELSE height(image) END FROM {t}",
+    "SELECT k, coalesce(width(image), -1) + height(image || '') FROM {t}",
+    "CREATE TEMP VIEW IF NOT EXISTS q AS SELECT note, width(image) AS x FROM {t}",
+    "INSERT INTO {t}(image, note) SELECT image, width(image) FROM {t} WHERE height(image) = 50 RETURNING k, note",
+    "INSERT INTO log SELECT width(image) FROM {t}",
+    "INSERT INTO {t}(k, image) SELECT k, image FROM {t} WHERE 1 ON CONFLICT(k) DO UPDATE SET note = width(image)",
+    "INSERT OR REPLACE INTO {t}(k, image, note) SELECT k + 1, image, height(image) FROM {t} WHERE k % 2",
+    "UPDATE {t} SET note = width(image) WHERE height(image) > 0 RETURNING k, note",
+    "UPDATE {t} SET (note, image) = (SELECT width(image), image || '?x')",
+    "UPDATE {t} AS a SET note = width(b.image) FROM {t} b WHERE b.k = a.k + 1",
+    "CREATE TABLE IF NOT EXISTS made AS SELECT k, width(image) AS x FROM {t}",
+    "CREATE INDEX IF NOT EXISTS j ON {t}(height(image) DESC, k)",
+    "DELETE FROM {t} WHERE width(image) = 103 RETURNING k, image",
+    "SAVEPOINT s; UPDATE {t} SET note = height(image); SAVEPOINT z; DELETE FROM {t} WHERE width(image) IS NULL; "
+    "ROLLBACK TO z; RELEASE s",
+    "BEGIN; INSERT INTO log SELECT height(image) FROM {t}; ROLLBACK",
+    "many",
+    "interleaved",
+    "computed",
+]
+
+
+def outcome(readahead: str, database: tuple[Any, ...], images: list[str | None], statements: list[str]) -> list[Any]:
+    """Rows of all statements, what is in the database then, and what failed."""
+    columns, extras, schema, notes = database
+    con = mediasql.connect(readahead=readahead, timeout=5)
+    found: list[Any] = []
+    try:
+        con.execute("ATTACH ':memory:' AS other")
+        name = f"{schema}.t"
+        con.execute(f"CREATE TABLE {name}(k INTEGER PRIMARY KEY, image, note{columns})")
+        con.execute(f"CREATE TABLE {schema}.log(x)")
+        for extra in extras:
+            kind, _, rest = EXTRAS[extra].partition(" {t}") if "INDEX" not in EXTRAS[extra] else ("", "", "")
+            text = f"{kind} t{rest}" if kind else EXTRAS[extra].format(t="t")
+            head, what, rest = text.split(" ", 2)
+            con.execute(f"{head} {what} {schema}.{rest.format(t='t')}")
+        con.executemany(f"INSERT INTO {name}(image, note) VALUES (?, ?)", list(zip(images, notes, strict=False)))
+        for statement in statements:
+            found.append(run(con, name, statement))
+        for (each,) in con.execute(f"SELECT name FROM {schema}.sqlite_schema WHERE type = 'table'").fetchall():
+            found.append(sorted(con.execute(f"SELECT * FROM {schema}.{each}").fetchall(), key=repr))
+        found.append(sorted(con.execute("SELECT url, function, kind FROM media_errors").fetchall()))
+        found.append((con.total_changes(), con.changes(), con.last_insert_rowid()))
+    finally:
+        con.close()
+    return found
+
+
+def run(con: mediasql.MediaConnection, name: str, statement: str) -> Any:
+    try:
+        if statement == "many":
+            pairs = [(k, k % 3) for k in range(6)]
+            con.executemany(f"UPDATE {name} SET note = width(image) + ?2 WHERE k = ?1", iter(pairs))
+            return None
+        if statement == "interleaved":
+            one = con.execute(f"SELECT k, width(image) FROM {name} ORDER BY k")
+            two = con.execute(f"SELECT k, height(image) FROM {name} ORDER BY k DESC")
+            return list(zip(one, two, strict=False))
+        if statement == "computed":
+            return str(con.add_computed_column(name, "added", "width(image) + 1"))
+        return con.execute(statement.format(t=name), {"least": 101} if ":least" in statement else None).fetchall()
+    except (apsw.Error, mediasql.MediaError) as error:
+        return type(error).__name__, str(error)
+
+
+PLACES = st.sampled_from(["p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg", "p4.jpg", "p5.jpg", "none.jpg", "text.jpg", None])
+
+
+@given(
+    st.tuples(
+        st.sampled_from(COLUMNS),
+        st.sets(st.integers(0, len(EXTRAS) - 1).filter(lambda n: n != 1), max_size=2),
+        st.sampled_from(["main", "temp", "other"]),
+        st.lists(st.sampled_from([None, 1, "x"]), min_size=12, max_size=12),
+    ),
+    st.lists(PLACES, max_size=12),
+    st.lists(st.sampled_from(STATEMENTS), min_size=1, max_size=4),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+def test_the_same_with_and_without(
+    web: Web, database: tuple[Any, ...], places: list[str | None], statements: list[str]
+) -> None:
+    images = [f"{web.server.url}/{place}" if place else None for place in places]
+    on, off = (outcome(readahead, database, images, statements) for readahead in ("on", "off"))
+    assert on == off
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT width(image) FROM t",
+        "SELECT width(image), height(image), image_format(image) FROM t",
+        "SELECT k FROM t ORDER BY width(image)",
+        "SELECT avg(width(image)) FROM t",
+        "SELECT v, count(*) FROM t GROUP BY v",
+        "SELECT a.k FROM t a JOIN t b ON width(a.image) = width(b.image)",
+        "WITH c AS (SELECT width(image) AS x FROM t) SELECT max(x) FROM c",
+        "SELECT v FROM t",
+        "SELECT x FROM (SELECT v AS x FROM t) WHERE x > 0",
+        "INSERT INTO t(image, w) SELECT image, width(image) FROM t",
+        "UPDATE t SET w = width(image)",
+        "CREATE TABLE made AS SELECT width(image) FROM t",
+        "CREATE INDEX i ON t(v)",
+        "DELETE FROM t WHERE width(image) > 0",
+    ],
+)
+def test_each_file_is_opened_once(many: HttpServer, con: mediasql.MediaConnection, query: str) -> None:
+    table(con, urls(many, FILES))
+    con.execute(query).fetchall()
+    assert asked(many) == {f"/many/m{number:02}.jpg": 1 for number in range(FILES)}
+
+
+def test_a_limit_opens_what_it_needs(many: HttpServer, con: mediasql.MediaConnection) -> None:
+    table(con, urls(many, FILES))
+    assert len(con.execute("SELECT width(image) FROM t LIMIT 10").fetchall()) == 10
+    assert len(asked(many)) == 10
+    assert len(con.execute("SELECT k FROM t WHERE height(image || '?q') AND width(image) LIMIT 4").fetchall()) == 4
+    assert sum(asked(many).values()) <= 2 * 4 + 16
+
+
+def test_a_predicate_with_a_limit(many: HttpServer, con: mediasql.MediaConnection) -> None:
+    table(con, urls(many, FILES))
+    found = con.execute("SELECT k FROM t WHERE width(image) % 5 = 4 LIMIT 3").fetchall()  # the 5th, 10th, 15th
+    assert len(found) == 3
+    assert 15 <= sum(asked(many).values()) <= 2 * 15 + 16
+
+
+def test_a_listing_is_asked_for_once(s3_server: Any) -> None:
+    for number in range(30):
+        s3_server.put("scouted", f"a/o{number:02}.jpg", picture(100 + number, 50))
+    query = "SELECT name, width FROM media('s3://scouted/a/*.jpg')"
+    for statement in (query, f"{query} ORDER BY width", f"SELECT max(width) FROM ({query})"):
+        con = mediasql.connect(timeout=20, storage_options=s3_server.storage_options)
+        con.execute("SELECT name FROM media('s3://scouted/none/*.jpg')").fetchall()  # credentials, region
+        s3_server.reset()
+        rows = con.execute(statement).fetchall()
+        assert rows[0] != (None,)
+        log = [
+            (request.path, "list" in request.query or request.path.rstrip("/") == "/scouted")
+            for request in s3_server.requests()
+        ]
+        assert sum(listing for _, listing in log) == 1, log
+        assert sorted(Counter(path for path, listing in log if not listing).values()) == [1] * 30
+        con.close()
+
+
+# --- at once ---------------------------------------------------------------------------------------------------------
+
+KINDS = [
+    "SELECT width(image) FROM t",
+    "SELECT k FROM t ORDER BY width(image)",
+    "SELECT sum(v) FROM t",
+    "INSERT INTO t(image, w) SELECT NULL, width(image) FROM t",
+    "INSERT INTO t(k, w) SELECT k, width(image) FROM t WHERE 1 ON CONFLICT DO UPDATE SET w = excluded.w",
+    "UPDATE t SET w = width(image)",
+    "CREATE TABLE made AS SELECT width(image) FROM t",
+    "CREATE INDEX i ON t(width(image))",
+    "CREATE INDEX i ON t(v)",
+    "DELETE FROM t WHERE width(image) = 101",
+    "add_computed_column",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_are_opened_at_once(many: HttpServer, con: mediasql.MediaConnection, kind: str) -> None:
+    table(con, urls(many, 40, "slow/100/"))
+    began = time.monotonic()
+    if kind == "add_computed_column":
+        con.add_computed_column("t", "c", "width(image)")
+    else:
+        con.execute(kind).fetchall()
+    assert time.monotonic() - began < 1.5
+    assert len(asked(many)) == 40
+
+
+def test_off_opens_one_after_the_other(many: HttpServer) -> None:
+    con = mediasql.connect(readahead="off")
+    table(con, urls(many, 6, "slow/100/"))
+    began = time.monotonic()
+    con.execute("SELECT width(image) FROM t").fetchall()
+    assert time.monotonic() - began > 0.6
+    con.close()
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_bad_files_among_good_ones(many: HttpServer) -> None:
+    con = mediasql.connect(timeout=3)
+    good, bad = urls(many, 20), {}
+    for name, kind in {
+        "none.jpg": "not found",
+        "s/403/many/m00.jpg": "forbidden",
+        "text.jpg": "damaged",
+        "hang/many/m00.jpg": "transient",
+        "short/many/m01.jpg": "transient",
+        "s/429/many/m00.jpg": "transient",
+    }.items():
+        bad[f"{many.url}/{name}"] = kind
+    many.put("", "text.jpg", b"This is not a picture. " * 20)
+    fine = [f"{many.url}/slow/200/many/m02.jpg", f"{many.url}/flaky/2/503/many/m03.jpg"]
+    mixed = [*good[:10], *bad, *fine, *good[10:]]
+    table(con, mixed)
+    began = time.monotonic()
+    rows = dict(con.execute("SELECT image, width(image) FROM t").fetchall())
+    assert time.monotonic() - began < 6
+    assert {image for image, width in rows.items() if width is None} - set(bad) == set()
+    failed = dict(con.execute("SELECT url, kind FROM media_errors").fetchall())
+    assert set(failed) == {image for image, width in rows.items() if width is None}
+    for image, kind in bad.items():
+        if "short" not in image:  # a cut answer may hold all that is needed
+            assert failed[image] == kind
+    con.close()
+
+
+def test_a_server_that_goes_and_comes_back(many: HttpServer, fault_proxy: Callable[[int], Any]) -> None:
+    proxy = fault_proxy(many.port)
+    con = mediasql.connect(timeout=10)
+    table(con, [url.replace(str(many.port), str(proxy.port)) for url in urls(many, FILES, "slow/50/")])
+    rows = []
+    for row in con.execute("SELECT width(image) FROM t"):
+        rows.append(row)
+        if len(rows) == 1:
+            proxy.set(refuse=True)
+            threading.Timer(0.4, proxy.set).start()
+    assert rows == [(100 + number,) for number in range(FILES)]
+    con.close()
+
+
+# --- giving up -------------------------------------------------------------------------------------------------------
+
+
+def requests_later(server: HttpServer) -> int:
+    """How many requests are new after what was on its way came to its end."""
+    time.sleep(0.4)
+    before = len(server.requests())
+    time.sleep(0.5)
+    return len(server.requests()) - before
+
+
+@pytest.fixture
+def narrow(many: HttpServer) -> Iterator[mediasql.MediaConnection]:
+    """Few at once, so that most wait in the queue."""
+    con = mediasql.connect(timeout=20, concurrency=2)
+    table(con, urls(many, FILES, "slow/100/"))
+    yield con
+    con.close()
+
+
+def test_a_closed_cursor_wants_no_more(many: HttpServer, narrow: mediasql.MediaConnection) -> None:
+    cursor = narrow.execute("SELECT width(image) FROM t")
+    assert next(cursor) == (100,)
+    cursor.close()
+    assert requests_later(many) == 0
+    many.reset()
+    assert narrow.execute("SELECT width(image) FROM t WHERE k = 40").get == 139
+    assert len(asked(many)) == 1  # what the first one wanted is not wanted any more
+    assert len(narrow.execute("SELECT width(image) FROM t LIMIT 20").fetchall()) == 20
+
+
+def test_a_reader_that_fails(many: HttpServer, narrow: mediasql.MediaConnection) -> None:
+    def read() -> None:
+        for _ in narrow.execute("SELECT width(image) FROM t"):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        read()
+    assert requests_later(many) == 0
+
+
+def test_a_failure_that_raises(many: HttpServer) -> None:
+    con = mediasql.connect(timeout=20, concurrency=2, on_error="raise")
+    table(con, [f"{many.url}/none.jpg", *urls(many, FILES, "slow/100/")])
+    with pytest.raises(mediasql.NotFound):
+        con.execute("SELECT width(image) FROM t").fetchall()
+    assert requests_later(many) == 0
+    con.close()
+
+
+def test_an_interrupt_ends_the_wait(many: HttpServer) -> None:
+    con = mediasql.connect(timeout=20, concurrency=2)
+    table(con, [f"{many.url}/hang/many/m{number:02}.jpg" for number in range(20)])
+    interrupted = []
+
+    def interrupt() -> None:
+        interrupted.append(time.monotonic())
+        con.interrupt()
+
+    threading.Timer(0.3, interrupt).start()
+    with pytest.raises((apsw.InterruptError, KeyboardInterrupt)):
+        con.execute("SELECT width(image) FROM t").fetchall()
+    assert time.monotonic() - interrupted[0] < 0.2
+    assert requests_later(many) == 0
+    con.execute("UPDATE t SET image = ?", (urls(many, 1)[0],))
+    assert con.execute("SELECT width(image) FROM t LIMIT 1").get == 100
+    con.close()
+
+
+@pytest.mark.filterwarnings("error")
+def test_closing_with_answers_on_their_way(many: HttpServer, capfd: pytest.CaptureFixture[str]) -> None:
+    con = mediasql.connect(timeout=20)
+    table(con, [*urls(many, 1), *(f"{many.url}/hang/many/m{number:02}.jpg" for number in range(20))])
+    assert next(con.execute("SELECT width(image) FROM t")) == (100,)
+    began = time.monotonic()
+    con.close(True)
+    assert time.monotonic() - began < 1
+    con = mediasql.connect(timeout=2)
+    table(con, urls(many, FILES, "slow/300/"))
+    next(con.execute("SELECT width(image) FROM t"))
+    freed = weakref.ref(con)
+    del con
+    gc.collect()
+    assert freed() is None
+    time.sleep(0.5)
+    gc.collect()
+    assert capfd.readouterr().err == ""
+
+
+# --- what must not be run twice --------------------------------------------------------------------------------------
+
+
+def test_functions_with_effects_are_called_once_a_row(many: HttpServer, con: mediasql.MediaConnection) -> None:
+    table(con, urls(many, 20))
+    calls = []
+    con.create_scalar_function("effect", lambda k: calls.append(k) or k, 1)
+    con.execute("SELECT effect(k), width(image) FROM t").fetchall()
+    con.execute("INSERT INTO t(image) SELECT image || effect(k) || '?' FROM t WHERE width(image)").fetchall()
+    con.execute("UPDATE t SET w = effect(k) + width(image) WHERE k < 3").fetchall()
+    assert calls == [*range(1, 21), *range(1, 21), 1, 2]
+
+
+def test_tracers_are_not_told_and_stay(many: HttpServer, con: mediasql.MediaConnection) -> None:
+    table(con, urls(many, 20))
+    told: list[Any] = []
+    con.exec_trace = lambda cursor, sql, bindings: told.append(sql) or True
+    con.row_trace = lambda cursor, row: told.append(row) or row
+    traced: list[Any] = []
+    con.trace_v2(apsw.SQLITE_TRACE_PROFILE, traced.append)
+    exec_trace, row_trace = con.exec_trace, con.row_trace
+    con.execute("SELECT width(image) FROM t").fetchall()
+    assert told == ["SELECT width(image) FROM t", *((100 + number,) for number in range(20))]
+    assert (con.exec_trace, con.row_trace) == (exec_trace, row_trace)
+    traced.clear()
+    con.execute("SELECT 1").fetchall()
+    assert len(traced) == 1
+
+
+def test_counters_of_the_connection(many: HttpServer, con: mediasql.MediaConnection) -> None:
+    table(con, urls(many, 20))
+    con.execute("UPDATE t SET w = 1 WHERE k < 8")
+    before = con.changes(), con.total_changes(), con.last_insert_rowid()
+    query = "SELECT changes(), total_changes(), last_insert_rowid(), width(image) FROM t"
+    assert {row[:3] for row in con.execute(query)} == {before}
+    assert (con.changes(), con.total_changes(), con.last_insert_rowid()) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "bindings"),
+    [
+        ("SELECT width(image), length(?) FROM t", (b"x" * 30_000_000,)),
+        ("SELECT width(image), ? FROM t", ("a\0b",)),
+        ("SELECT width(image), :a, @b, $c FROM t", {"a": 1, "b": "x'y", "c": b"z"}),
+        ("SELECT width(image) + ?2 FROM t WHERE k <= ?1", (20, 1.5)),
+        ("INSERT INTO t(w, image) SELECT width(image) + ?, ? FROM t WHERE k > ?", (1, b"\0" * 5, 0)),
+        ("INSERT INTO t(w, image) SELECT width(image) + :one, $two FROM t", {"one": 1, "two": None}),
+    ],
+)
+def test_bindings(many: HttpServer, con: mediasql.MediaConnection, query: str, bindings: Any) -> None:
+    table(con, urls(many, 20))
+    con.execute(query, bindings).fetchall()
+    assert list(asked(many).values()) == [1] * 20
