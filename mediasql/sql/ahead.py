@@ -12,9 +12,11 @@ from functools import partial
 
 from ..errors import MediaError, TransientError
 from ..media.probe import PLANS, Answer, Want, probe
+from ..progress import Waiting
 from ..storage import loop
 from ..storage.location import Location
 from ..storage.store import Store
+from .workshop import Result, Work, Workshop
 
 _FEW = 16
 _GATHER = 0.005  # seconds for which answers are gathered while more than a few are on their way
@@ -29,6 +31,20 @@ class Wanted:
     key: Hashable
     location: Location
     want: Want
+    work: Work | None = None  # a call to be made, not an object to be probed
+
+    @property
+    def given(self) -> int:
+        """Bytes that it holds already."""
+        return self.work.given if self.work is not None else 0
+
+    @property
+    def least(self) -> int:
+        """How many of its kind should be on their way together."""
+        return 2 * self.work.together if self.work is not None and self.work.together > 1 else 0
+
+
+Outcome = Answer | Result | MediaError
 
 
 class Ahead:
@@ -37,12 +53,13 @@ class Ahead:
     One thread, that of the connection, calls it; the fetching loop does the work.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, moment: Callable[[], Hashable] = lambda: None) -> None:
         self._store = store
+        self.waiting = Waiting(store.config.progress, lambda: (self.files, store.fetcher.bytes), moment)
         self._concurrency = store.config.concurrency
         self._plan = PLANS[store.config.readahead]
         self._wanted: dict[Hashable, Hashable] = {}  # keys, and for which execution
-        self._outcomes: dict[Hashable, tuple[float, Answer | MediaError]] = {}
+        self._outcomes: dict[Hashable, tuple[float, Outcome]] = {}
         self._queue: deque[Wanted] = deque()
         self._active = 0
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}  # the loop itself holds tasks only weakly
@@ -51,11 +68,17 @@ class Ahead:
         self._resting = False
         self._arrived = threading.Event()
         self.files = 0  # answers that arrived, for progress
+        self._calls: dict[Hashable, int] = {}  # keys of those that the workshop makes, and the bytes given to them
+        self.given = 0
+        self._workshop = Workshop(store, self._deliver, self._forget, lambda: self._rests)
 
     def expect(self, wanted: Wanted, owner: Hashable = None) -> None:
         """Count this as on its way, for the execution `owner`; `start` will be told in a moment."""
         self._wanted[wanted.key] = owner
         self._outcomes.pop(wanted.key, None)
+        if wanted.work is not None:
+            self.given += wanted.given - self._calls.get(wanted.key, 0)
+            self._calls[wanted.key] = wanted.given
 
     def start(self, wanted: list[Wanted], owner: Hashable = None) -> None:
         """Ask for these, in one hop to the loop."""
@@ -63,6 +86,10 @@ class Ahead:
             self.expect(item, owner)
         if wanted:
             self._asked = time.monotonic()
+            if any(item.work is not None for item in wanted):
+                calls = [item for item in wanted if item.work is not None]
+                wanted = [item for item in wanted if item.work is None]
+                loop.get().call_soon_threadsafe(self._workshop.add, calls)
             self._queue.extend(wanted)
             loop.get().call_soon_threadsafe(self._fill)
 
@@ -74,16 +101,21 @@ class Ahead:
         """The execution for which it is on its way."""
         return self._wanted.get(key)
 
-    def peek(self, key: Hashable) -> Answer | MediaError | None:
+    def peek(self, key: Hashable) -> Outcome | None:
         """The outcome, if it arrived."""
         found = self._outcomes.get(key)
         return found[1] if found else None
 
-    def take(self, key: Hashable, check: Callable[[], None]) -> tuple[float, Answer | MediaError]:
+    def take(self, key: Hashable, check: Callable[[], None]) -> tuple[float, Outcome]:
         """The outcome and when it arrived, waited for. `check` is called meanwhile, and may raise to give up."""
         self._asked = time.monotonic()
         if self._resting:
             loop.get().call_soon_threadsafe(self._fill)
+            loop.get().call_soon_threadsafe(self._workshop.go_on)
+        called = key in self._calls
+        if called:
+            self._awaited = key
+            loop.get().call_soon_threadsafe(self._workshop.urge, key)
         while key not in self._outcomes:
             if key not in self._wanted:
                 raise TransientError("given up")  # by a close that another thread asked for
@@ -91,17 +123,24 @@ class Ahead:
             self._arrived.clear()
             if key in self._outcomes:
                 break
+            if time.monotonic() >= self.waiting.next:
+                self.waiting.look()
             if not self._arrived.wait(_POLL):
                 try:
                     check()
                 except BaseException:
                     self._awaited = None
+                    self.waiting.clear()
                     self.cancel()
-                    loop.get().call_soon_threadsafe(self._abandon, list(self._wanted))
                     raise
         self._asked = time.monotonic()
         self._awaited = None
+        if self.waiting.shown:
+            self.waiting.clear()
         self._wanted.pop(key, None)
+        if called:
+            self._end_call(key)
+            loop.get().call_soon_threadsafe(self._workshop.taken, key)
         return self._outcomes.pop(key)
 
     def leftovers(self, alive: Container[Hashable]) -> list[tuple[Hashable, float, Answer]]:
@@ -116,6 +155,7 @@ class Ahead:
         if self._queue:
             loop.get().call_soon_threadsafe(self._fill)
         arrived = []
+        self._give_up_calls([key for key in self._calls if self._wanted.get(key) not in alive])
         for key in [key for key in list(self._outcomes) if self._wanted.get(key) not in alive]:
             self._wanted.pop(key, None)
             at, outcome = self._outcomes.pop(key)
@@ -127,6 +167,29 @@ class Ahead:
         """Do not start what waits in the queue. What was started goes on, and its answers may still be taken."""
         for item in self._emptied():
             self._wanted.pop(item.key, None)
+        self._give_up_calls(list(self._calls))
+
+    def _give_up_calls(self, keys: list[Hashable]) -> None:
+        """Calls that nobody will come for; their results are forgotten as well, since they may be large."""
+        keys = [key for key in keys if key != self._awaited]
+        for key in keys:
+            self._wanted.pop(key, None)
+            self._outcomes.pop(key, None)
+            self._end_call(key)
+        if keys:
+            loop.get().call_soon_threadsafe(self._workshop.cancel, frozenset(keys))
+
+    def _end_call(self, key: Hashable) -> None:
+        self.given -= self._calls.pop(key, 0)
+
+    def _deliver(self, item: Wanted, outcome: Result | MediaError) -> None:
+        self._outcomes[item.key] = time.monotonic(), outcome
+        self.files += 1
+        if item.key == self._awaited:
+            self._arrived.set()
+
+    def _forget(self, key: Hashable) -> None:
+        self._outcomes.pop(key, None)
 
     def close(self) -> None:
         """Give up everything."""

@@ -48,7 +48,7 @@ class Executions:
     def _is_harmless(self, sql: str) -> bool:
         """Whether running `sql` once more can be noticed: by a function of the application that is not pure."""
         execute = self._session.statement.cursor().execute
-        ours = functions()
+        ours = {**functions(), **self._session.functions}
         for name in called_functions(execute(f"EXPLAIN {sql}")):
             if name == ROW:  # while scouting it counts nothing
                 continue

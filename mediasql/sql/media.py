@@ -10,6 +10,7 @@ from ..media.info import MediaInfo
 from ..media.probe import Want
 from ..storage.location import Location
 from ..storage.providers.base import ObjectInfo, Provider
+from . import calls
 
 if TYPE_CHECKING:
     from .session import Session
@@ -68,21 +69,13 @@ class Media:
         """All of its bytes."""
         if isinstance(self.value, bytes):
             return self.value
-        data, _ = self._session.wait(self._session.store.content(self.location))
-        return bytes(data)
+        return calls.content(self._session, self)
 
     def sha256(self) -> str:
         """The SHA-256 of its bytes in hexadecimal; a large object is hashed part by part, not held."""
         if isinstance(self.value, bytes):
             return hashlib.sha256(self.value).hexdigest()
-
-        async def digest() -> str:
-            running = hashlib.sha256()
-            async for chunk in self._session.store.parts(self.location):
-                running.update(chunk.data)
-            return running.hexdigest()
-
-        return str(self._session.wait(digest()))
+        return calls.digest(self._session, self)
 
     def presign(self, seconds: int) -> str:
         """Its presigned URL; see `Store.presign`."""

@@ -23,7 +23,7 @@ import apsw
 
 from ..errors import MediaError
 from ..media.probe import Answer
-from .ahead import Ahead, Wanted
+from .ahead import Ahead, Outcome, Wanted
 
 if TYPE_CHECKING:
     from .executions import Executions
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SMALLEST_WINDOW = 16
 UNBOUNDED_WINDOW = 64  # for a statement without LIMIT, which is mostly run to its end
 LARGEST_WINDOW = 20_000  # answers held ahead; some 20 MB
+MOST_GIVEN = 64 * 1024 * 1024  # bytes of BLOBs that calls wait with
 BATCH = 256  # notes handed over while the scout goes on
 _USELESS = 3  # scouts that did not meet the call at hand, after which a statement is scouted no more
 _PATIENCE = 0.05  # seconds that a scout may take, where the statement itself took less
@@ -59,6 +60,7 @@ class Execution:
     frontier   the key of the last note; the next scout begins to note behind it
     ended      the last scout came to the end of the statement
     useless    scouts that did not meet the call at hand
+    least      calls that should be on their way together, for those that are made in batches
     """
 
     identity: Hashable
@@ -69,6 +71,7 @@ class Execution:
     frontier: Hashable = None
     ended: bool = False
     useless: int = 0
+    least: int = 0
     bounded: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +81,8 @@ class Execution:
     def window(self) -> int:
         """How many answers to hold ahead."""
         if self.bounded:
-            return min(max(SMALLEST_WINDOW, 2 * self.consumed), LARGEST_WINDOW)
-        return min(max(UNBOUNDED_WINDOW, 8 * self.consumed), LARGEST_WINDOW)
+            return min(max(SMALLEST_WINDOW, self.least, 2 * self.consumed), LARGEST_WINDOW)
+        return min(max(UNBOUNDED_WINDOW, self.least, 8 * self.consumed), LARGEST_WINDOW)
 
 
 class Scout:
@@ -101,7 +104,7 @@ class Scout:
         self._alive: set[Hashable] = set()
         self._looked = 0.0
 
-    def answer(self, wanted: Wanted) -> Answer | MediaError:
+    def answer(self, wanted: Wanted) -> Outcome:
         """The answer to a call that has none at hand: on its way already, or fetched with those that follow it."""
         if self.executions is not None:
             self._look_ahead(wanted)
@@ -113,12 +116,12 @@ class Scout:
             _, outcome = self._take(wanted)
         return outcome
 
-    def _take(self, wanted: Wanted) -> tuple[float, Answer | MediaError]:
+    def _take(self, wanted: Wanted) -> tuple[float, Outcome]:
         if not self._ahead.has(wanted.key):
             self._ahead.start([wanted])
         return self._ahead.take(wanted.key, self._session.check)
 
-    def _is_old(self, outcome: Answer | MediaError, owner: Hashable) -> bool:
+    def _is_old(self, outcome: Outcome, owner: Hashable) -> bool:
         """Whether it was fetched for a statement that is over, and may be another by now."""
         if owner is None or (isinstance(outcome, Answer) and self._session.config.max_age is None):
             return False
@@ -138,6 +141,8 @@ class Scout:
         if wanted.key in self._notes and self._notes[wanted.key].want < wanted.want:
             self._notes[wanted.key] = wanted
         elif self._met and not self._ahead.has(wanted.key):
+            if wanted.given and self._ahead.given + wanted.given > MOST_GIVEN:
+                raise _Full
             self._ahead.expect(wanted, self.identity)
             self._notes[wanted.key] = wanted
             self._noted = wanted.key
@@ -178,6 +183,7 @@ class Scout:
             return
         for execution in self._candidates():
             execution.consumed += 1
+            execution.least = max(execution.least, wanted.least)
             self._run(execution, wanted.key)
             if self._ahead.has(wanted.key):
                 execution.ahead -= 1

@@ -26,7 +26,8 @@ from ..media.probe import Answer, Want, probe_bytes
 from ..storage import loop
 from ..storage.location import Location
 from ..storage.store import Store
-from .ahead import Ahead, Wanted
+from .ahead import Ahead, Outcome, Wanted
+from .calls import Recent
 from .listings import Listings
 from .scout import Noted, Scout
 
@@ -138,9 +139,11 @@ class Session:
         self.row: Callable[..., Any] | None = None  # while a computed column is filled: counts its rows
         self._interrupted = interrupted
         self.store = Store(config, self.check)
-        self.ahead = Ahead(self.store)
+        self.ahead = Ahead(self.store, lambda: self.statement.moment)
         self.scout = Scout(self, self.ahead)
         self.listings = Listings(self)
+        self.functions: dict[str, Any] = {}  # of the application, by name in lower case; as registry.Function
+        self.recent = Recent()
         self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
         self._values: list[dict[str, Any]] = []
         self.remembered_until = 0.0
@@ -182,7 +185,7 @@ class Session:
         Answers are used again for `max_age`, those of local files until their size or time changes; a failure of the
         same statement is not asked for again.
         """
-        key = self._key(url)
+        key = self.version(url)
         now = time.monotonic()
         known = self._answers.get(key)
         if known is not None and known[1].satisfies(want) and self._fresh(now - known[0]):
@@ -196,7 +199,7 @@ class Session:
         if self._failed and self._failed_in != (moment := self.statement.moment):
             self._failed.clear()
             self._failed_in = moment
-        outcome = self._failed.get(key)
+        outcome: Outcome | None = self._failed.get(key)
         if outcome is None:
             outcome = self.scout.answer(wanted)
         if isinstance(outcome, MediaError):
@@ -204,6 +207,7 @@ class Session:
                 self._failed[key] = outcome
                 self._failed_in = self.statement.moment
             raise outcome.again()
+        assert isinstance(outcome, Answer)
         self.keep(key, now, outcome)
         return outcome
 
@@ -215,7 +219,7 @@ class Session:
 
     def _foreseen(self, wanted: Wanted) -> Answer:
         """While scouting: the answer if it has arrived. Raises Noted when it is still to come."""
-        outcome = self._failed.get(wanted.key)
+        outcome: Outcome | None = self._failed.get(wanted.key)
         if outcome is None:
             outcome = self.ahead.peek(wanted.key)
         if outcome is None or (isinstance(outcome, Answer) and not outcome.satisfies(wanted.want)):
@@ -224,6 +228,7 @@ class Session:
         self.scout.meets(wanted.key)
         if isinstance(outcome, MediaError):
             raise outcome.again()
+        assert isinstance(outcome, Answer)
         return outcome
 
     def remembered(self) -> dict[str, Any]:
@@ -249,7 +254,7 @@ class Session:
     def _fresh(self, age: float) -> bool:
         return self.config.max_age is None or age <= self.config.max_age
 
-    def _key(self, url: str) -> Hashable:
+    def version(self, url: str) -> Hashable:
         """What an answer is known by: the URL; of a local file also what tells one version from the next."""
         if not is_local(url):
             return url
