@@ -132,6 +132,7 @@ class Ahead:
                     self._awaited = None
                     self.waiting.clear()
                     self.cancel()
+                    loop.get().call_soon_threadsafe(self._abandon, list(self._wanted))
                     raise
         self._asked = time.monotonic()
         self._awaited = None
