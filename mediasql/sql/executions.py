@@ -66,6 +66,8 @@ class Executions:
 
     def columns(self, schema: str | None, table: str) -> list[str]:
         """See `feeding.Schema`."""
+        if not self._has(schema):
+            return []
         rows = self._session.statement.cursor().execute(
             "SELECT name FROM pragma_table_xinfo(?1, ?2) WHERE hidden = 0", (table, schema)
         )
@@ -73,6 +75,8 @@ class Executions:
 
     def definitions(self, schema: str | None, table: str) -> list[str]:
         """See `feeding.Schema`."""
+        if not self._has(schema):
+            return []
         execute = self._session.statement.cursor().execute
         for name in [schema] if schema else ["temp", "main", *self._session.connection.db_names()[2:]]:
             quoted = '"' + name.replace('"', '""') + '"'
@@ -84,3 +88,9 @@ class Executions:
             if rows:
                 return [row[0] for row in rows]
         return []
+
+    def _has(self, schema: str | None) -> bool:
+        """Whether a database of that name is attached; without one, SQLite looks through all."""
+        if schema is None:
+            return True
+        return schema.lower() in (name.lower() for name in self._session.connection.db_names())
