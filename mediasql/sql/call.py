@@ -45,13 +45,13 @@ def _bind(function: Function, session: Session) -> Callable[..., Any]:
     parameters = function.parameters
     target, name, reads_media = function.call, function.name, function.reads_media
     leading = (session,) if function.wants_session else ()
-    statement = session.statement
+    statement, scout = session.statement, session.scout
 
     def call(*arguments: Any) -> Any:
         for argument in arguments:
             if argument is None:
                 return None
-        if reads_media and not statement.needs(name):
+        if reads_media and (name in scout.ignored if scout.active else not statement.needs(name)):
             return None
         try:
             values = [convert(session, *pair) for pair in zip(parameters, arguments, strict=False)]

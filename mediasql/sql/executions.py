@@ -43,7 +43,8 @@ class Executions:
                     return None
         except (apsw.Error, UnicodeError):
             return None
-        return Execution(identity, sql, time.monotonic())
+        ignored = frozenset() if statement.readonly else self._session.statement.unused(statement)
+        return Execution(identity, sql, time.monotonic(), ignored)
 
     def _is_harmless(self, sql: str) -> bool:
         """Whether running `sql` once more can be noticed: by a function of the application that is not pure."""

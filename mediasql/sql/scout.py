@@ -55,6 +55,7 @@ class _Full(Exception):
 class Execution:
     """One run of a statement, and `sql`, the SELECT that makes the same calls.
 
+    ignored    functions that a write calls without using what they return: VIRTUAL columns, mostly
     consumed   cold calls that it made
     ahead      notes that it has not come to
     frontier   the key of the last note; the next scout begins to note behind it
@@ -66,6 +67,7 @@ class Execution:
     identity: Hashable
     sql: str
     started: float
+    ignored: frozenset[str] = frozenset()
     consumed: int = 0
     ahead: int = 0
     frontier: Hashable = None
@@ -90,6 +92,7 @@ class Scout:
 
     def __init__(self, session: Session, ahead: Ahead) -> None:
         self.active = False
+        self.ignored: frozenset[str] = frozenset()
         self._session = session
         self._ahead = ahead
         self.executions: Executions | None = None  # given by the binding, where the scout is wanted and possible
@@ -220,7 +223,7 @@ class Scout:
         connection = self._session.connection
         cursor = self._session.statement.cursor()
         connection.set_progress_handler(clock.is_late, _STEPS, id=clock)
-        self.active = True
+        self.active, self.ignored = True, execution.ignored
         try:
             with self._session.statement.unwatched():
                 for _ in cursor.execute(execution.sql):

@@ -55,6 +55,9 @@ class Statement(Protocol):
     def running(self) -> list[Any]:
         """The statements under way, as `Executions` of the same binding takes them."""
 
+    def unused(self, statement: Any) -> frozenset[str]:
+        """Functions that one of them calls without using what they return."""
+
     def text(self, statement: Any) -> str | None:
         """One of them, with its bindings in place."""
 

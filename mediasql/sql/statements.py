@@ -93,7 +93,7 @@ class Statements:
             return True
         if others and not executes(sys._getframe(1).f_back):
             return True
-        return function.lower() not in self._unused(write)
+        return function.lower() not in self.unused(write)
 
     def cursor(self) -> apsw.Cursor:
         """A cursor for our own statements, of which the application's tracers are not told."""
@@ -112,7 +112,8 @@ class Statements:
         finally:
             connection.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
 
-    def _unused(self, statement: Running) -> frozenset[str]:
+    def unused(self, statement: Running) -> frozenset[str]:
+        """Lower-case names of the functions that a statement under way calls and whose results it does not use."""
         assert self._api is not None
         with self.unwatched():
             try:

@@ -78,3 +78,11 @@ def test_a_limit_asks_for_no_more(con: mediasql.MediaConnection, web: Web) -> No
     images(con, web, 40)
     assert len(con.execute("SELECT width FROM images WHERE width > height LIMIT 2").fetchall()) == 2
     assert sum(web.asked().values()) <= 2 * 2 + 16  # one is needed for each row; the window is 16 at least
+
+
+def test_a_write_reads_ahead_only_what_it_uses(con: mediasql.MediaConnection, web: Web) -> None:
+    con.execute("CREATE TABLE source(a, b)")
+    con.executemany("INSERT INTO source VALUES (?, ?)", [(web.url(n), web.url(n + 6)) for n in range(6)])
+    con.execute("CREATE TABLE copy(a, b, w INT AS (width(a)) STORED, h INT AS (height(b)) VIRTUAL)")
+    con.execute("INSERT INTO copy(a, b) SELECT a, b FROM source")
+    assert web.asked() == {f"/p{n}.jpg": 1 for n in range(6)}
