@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 4
 FIRST_DELAY = 0.25  # seconds; doubles with each attempt, with full jitter
+RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _TOO_MUCH = frozenset({429, 503})
 # Failures of a file system that pass; others, such as a name that is too long, stay.

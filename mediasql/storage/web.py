@@ -16,7 +16,7 @@ from yarl import URL
 
 from .. import __version__, errors
 from . import loop
-from .fetch import Refused, Retry, status_text
+from .fetch import RETRY_STATUS, Refused, Retry, status_text
 from .providers.base import Chunk, ObjectInfo, Request, iso_time
 from .providers.http import encoded
 from .wire import Reply, Wire
@@ -26,7 +26,6 @@ SILENCE_TIMEOUT = 30.0  # seconds without a byte on an open connection
 MOST_REDIRECTS = 10
 AGENT = f"mediasql/{__version__}"
 
-_RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)\s*$", re.IGNORECASE)
 _IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d:\d\d:\d\d) GMT")
 _MONTHS = dict(
@@ -123,7 +122,7 @@ class Web:
         response = await self._answer(request.url, headers, start, stop)
         try:
             status = response.status
-            if status in _RETRY_STATUS:
+            if status in RETRY_STATUS:
                 raise Retry(status_text(status), status=status, after=_retry_after(response.headers))
             unit = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
             if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start >= (_total(unit) or 0):

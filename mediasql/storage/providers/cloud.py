@@ -24,6 +24,7 @@ from ...errors import (
     TransientError,
     UnavailableError,
 )
+from ..fetch import ATTEMPTS, FIRST_DELAY, RETRY_STATUS, status_text
 from ..location import Location
 from ..loop import close_with
 from .base import Provider, Request
@@ -31,11 +32,8 @@ from .base import Provider, Request
 if TYPE_CHECKING:
     import aiohttp
 
-ATTEMPTS = 4
-FIRST_DELAY = 0.25  # seconds; doubles with each attempt, with jitter
 LOOKUP_TIMEOUT = 10.0  # seconds
 
-_RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ERROR_CODE = re.compile(r"<Code>([A-Za-z0-9]{3,60})</Code>|\"(?:reason|code)\"\s*:\s*\"([A-Za-z0-9]{3,60})\"")
 
 
@@ -91,12 +89,12 @@ class CloudProvider(Provider):
             else:
                 if status == HTTPStatus.OK:
                     return body
-                if status not in _RETRY_STATUS:
+                if status not in RETRY_STATUS:
                     if not recovered and await self.recover(prefix, status, headers, body):
                         recovered = True
                         continue
                     raise self.refusal(prefix, status, body)
-                failure = _status_text(status)
+                failure = status_text(status)
             attempt += 1
             if attempt == ATTEMPTS:
                 raise TransientError(
@@ -107,7 +105,7 @@ class CloudProvider(Provider):
     def refusal(self, prefix: Location, status: int, body: bytes) -> MediaError:
         """The error for a listing that was refused."""
         code = error_code(body)
-        what = f"cannot list {prefix.url}: {_status_text(status)}" + (f" ({code})" if code else "")
+        what = f"cannot list {prefix.url}: {status_text(status)}" + (f" ({code})" if code else "")
         if code in self.credential_codes or status == HTTPStatus.UNAUTHORIZED:
             return CredentialsError(f"{what}; check the credentials for {self.name}", status=status)
         if status in (404, 410):
@@ -158,10 +156,3 @@ def error_code(body: bytes) -> str:
 def is_directory_marker(key: str, size: int | None) -> bool:
     """Whether an object only stands for a folder, as consoles make them."""
     return key.endswith("/") and not size
-
-
-def _status_text(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
