@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -50,6 +51,45 @@ def _age(value: Any) -> float | None:
     return number
 
 
+def _prefixes(value: Any) -> tuple[str, ...]:
+    parts = re.split(r"[,\n]", value) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise TypeError
+    found = tuple(part.strip() for part in parts if part.strip())
+    for prefix in found:
+        # A bare name would be a directory wherever the program happens to run, and was meant to be a host or a bucket.
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:|[/~\\]|\.\.?(?:/|$)|[A-Za-z]:[/\\]", prefix):
+            raise ValueError
+        # Nor do wildcards, dots and what comes behind a '?' on the web do what they seem to.
+        path = prefix.partition("://")[2]
+        if prefix.endswith("*") or {".", ".."} & set(path.split("/")):
+            raise ValueError
+        if re.search(r"[?#@\\]" if prefix[:4].lower() == "http" else "::", prefix):
+            raise ValueError
+    return found
+
+
+def _path(value: Any) -> str | None:
+    return None if value is None else os.fspath(value)
+
+
+_UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def _size(value: Any) -> int | None:
+    if value is None or str(value).lower() == "none":
+        return None
+    if isinstance(value, str):
+        if (match := _SIZE.fullmatch(value)) is None:
+            raise ValueError
+        return int(float(match[1]) * _UNITS[match[2].lower()])
+    number = _number(value)
+    if number < 0 or not number.is_integer():
+        raise ValueError
+    return int(number)
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in choices:
@@ -90,6 +130,24 @@ class Config:
         "a number of seconds, 0 or more, or None",
         "seconds for which an answer is used again without asking the store; None: for ever",
     )
+    cache_dir: str | None = _option(
+        None,
+        _path,
+        "a folder",
+        "folder of the cache; None: `mediasql` in the platform's cache folder",
+    )
+    cache_size: int | None = _option(
+        None,
+        _size,
+        "bytes, such as 20000000000 or '20GB'",
+        "bytes that the cache may take on disk, 0 for none; None: 20 GB, or 20 % of what is free if that is less",
+    )
+    failure_age: float | None = _option(
+        30.0,
+        _age,
+        "a number of seconds, 0 or more, or None",
+        "seconds for which a missing or refused object is not asked for again; None: for ever",
+    )
     on_error: str = _option(
         "null",
         _one_of("null", "raise"),
@@ -101,6 +159,24 @@ class Config:
         _one_of("on", "off", "economy"),
         "'on', 'off' or 'economy'",
         "whether files are fetched ahead of the rows that need them; 'economy' spends requests to save bytes",
+    )
+    profile: str = _option(
+        "owner",
+        _one_of("owner", "untrusted", "hosted"),
+        "'owner', 'untrusted' or 'hosted'",
+        "what may be reached: 'owner' everything, 'untrusted' cloud stores and public web servers, 'hosted' nothing",
+    )
+    allow: tuple[str, ...] = _option(
+        (),
+        _prefixes,
+        "a list of URL prefixes (without wildcards, '..' or '::') and directories, such as 's3://bucket/photos,/data',",
+        "URL prefixes and directories that may be reached although the profile forbids them",
+    )
+    deny: tuple[str, ...] = _option(
+        (),
+        _prefixes,
+        "a list of URL prefixes (without wildcards, '..' or '::') and directories, such as 's3://bucket/photos,/data',",
+        "URL prefixes and directories that may not, whatever the profile and `allow` say",
     )
     progress: bool | None = _option(
         None,
@@ -141,6 +217,11 @@ class Config:
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 shown = "the value given" if name == "storage_options" else repr(value)
                 raise ConfigError(f"{source}: {shown} is not valid; {option.metadata['wanted']} is needed") from None
+        if values.get("allow") and values.get("profile", "owner") == "owner":
+            raise ConfigError(
+                "allow: profile 'owner' reaches everything, so that `allow` would restrict nothing; give "
+                "profile='untrusted' or profile='hosted' (MEDIASQL_PROFILE) with it, or use `deny`"
+            )
         return cls(**values)
 
     @classmethod

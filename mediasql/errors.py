@@ -6,13 +6,16 @@ MediaError
 │   ├── ConfigError       a configuration name or value is not valid
 │   ├── MissingExtra      an optional dependency is not installed
 │   ├── CredentialsError  credentials are missing or cannot do what was asked
-│   └── SigningError      an expiry outside the provider's limits
+│   ├── SigningError      an expiry outside the provider's limits
+│   └── ForbiddenByPolicy the profile, `allow` or `deny` of this connection forbids it
 ├── UnavailableError      this media cannot be had; asking again gives the same answer
 │   ├── NotFound          404, 410, no such file
 │   ├── Forbidden         401, 403, no permission
 │   ├── DecodeError       the bytes are not media, or are damaged
 │   └── Unsupported       the source cannot do this (signing a local path)
 └── TransientError        a timeout, 429, 5xx or broken connection that outlived its retries
+
+CacheWarning is a warning, and raised only where Python is told to raise warnings.
 
 In a query, UnavailableError and TransientError become NULL and a row in `media_errors` (unless
 `on_error='raise'`); while writing, TransientError aborts the statement so that nothing wrong is stored.
@@ -34,6 +37,10 @@ class MediaError(Exception):
     def again(self, message: str | None = None) -> Self:
         """The same error anew, to keep or to raise: one that was raised holds on to all the frames it went through."""
         return type(self)(str(self) if message is None else message, status=self.status)
+
+
+class CacheWarning(UserWarning):
+    """The cache on disk is of no use for the moment. It is a warning: queries are answered without it."""
 
 
 class UsageError(MediaError):
@@ -58,6 +65,10 @@ class CredentialsError(UsageError):
 
 class SigningError(UsageError):
     """An expiry outside the limits of the provider."""
+
+
+class ForbiddenByPolicy(UsageError):
+    """The profile, `allow` or `deny` of this connection forbids it. Nothing was asked of anyone."""
 
 
 class UnavailableError(MediaError):

@@ -54,7 +54,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     real = {
         name: value.__base__.__name__ if value is not MediaError else None
         for name, value in vars(errors).items()
-        if isinstance(value, type) and issubclass(value, Exception)
+        if isinstance(value, type) and issubclass(value, MediaError)
     }
     assert tree() == real
 

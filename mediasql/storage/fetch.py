@@ -7,20 +7,24 @@ import errno
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import errors
 from ..config import Config
 from .gate import Gate
 from .location import Location
-from .providers.base import Chunk, Provider
+from .providers.base import PART, Chunk, ObjectInfo, Provider, Request, changed
 
 if TYPE_CHECKING:
+    from .policy import Policy
     from .web import Web
 
+T = TypeVar("T")
+
 ATTEMPTS = 4
+VERSIONS = 3  # of an object that changes while it is read, before that is a failure
 FIRST_DELAY = 0.25  # seconds; doubles with each attempt, with full jitter
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -40,6 +44,47 @@ class Retry(Exception):
         self.status = status
         self.after = after
         self.timed_out = timed_out
+
+
+class NotModified(Exception):
+    """The object is still the version that the read was conditional on."""
+
+
+class Changed(errors.TransientError):
+    """Another version of the object came while the earlier one was read."""
+
+    def __init__(self, message: str = "the object changed while it was read", *, status: int | None = None) -> None:
+        super().__init__(message, status=status)
+
+
+async def in_parts(read: Callable[[int, int], Awaitable[Chunk]]) -> AsyncIterator[Chunk]:
+    """A whole object through `read`, in order, in parts of 8 MB. Raises Changed when it changes meanwhile.
+
+    Where the server knows no ranges, and sends all that comes before each part, they double in size.
+    """
+    at, size = 0, PART
+    first: ObjectInfo | None = None
+    while True:
+        chunk = await read(at, at + size)
+        first = first or chunk.info
+        if changed(first, chunk.info):
+            raise Changed
+        yield chunk
+        at += len(chunk.data)
+        if len(chunk.data) < size or at == chunk.info.size:
+            return
+        if not chunk.ranged:
+            size *= 2
+
+
+async def of_one_version(attempt: Callable[[], Awaitable[T]]) -> T:
+    """The result of `attempt`, which reads an object and is made again when that changes meanwhile: three times."""
+    for _ in range(VERSIONS - 1):
+        try:
+            return await attempt()
+        except Changed:
+            continue
+    return await attempt()
 
 
 class Refused(Exception):
@@ -64,19 +109,29 @@ class Refused(Exception):
 class Fetcher:
     """Reads ranges of objects. Its coroutines run on the loop of `mediasql.storage.loop`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, policy: Policy | None = None) -> None:
         self.timeout = config.timeout
+        self._policy = policy
         self.bytes = 0  # that arrived, for progress
         self._concurrency = config.concurrency
         self._web: Web | None = None
         self._gates: dict[tuple[str, str], Gate] = {}
 
     async def read(
-        self, provider: Provider, location: Location, start: int, stop: int, *, deadline: float | None = None
+        self,
+        provider: Provider,
+        location: Location,
+        start: int,
+        stop: int,
+        *,
+        deadline: float | None = None,
+        unless: ObjectInfo | None = None,
     ) -> Chunk:
         """Bytes `start` to `stop` of an object; fewer only where it ends, none when `start` is behind its end.
 
         `deadline` is a time.monotonic() that holds for all attempts together; `timeout` from now by default.
+        `unless` is a version that is known already: where the store can tell that it is still that, NotModified is
+        raised and no byte is sent.
         Raises UnavailableError for what another attempt would not change, TransientError for the rest.
         """
         if deadline is None:
@@ -86,7 +141,7 @@ class Fetcher:
         while True:
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    chunk = await self._attempt(provider, location, start, stop, deadline)
+                    chunk = await self._attempt(provider, location, start, stop, deadline, unless)
                 self.bytes += len(chunk.data)
                 return chunk
             except Refused as refusal:
@@ -115,7 +170,15 @@ class Fetcher:
         except TimeoutError:
             return False
 
-    async def _attempt(self, provider: Provider, location: Location, start: int, stop: int, deadline: float) -> Chunk:
+    async def _attempt(
+        self,
+        provider: Provider,
+        location: Location,
+        start: int,
+        stop: int,
+        deadline: float,
+        unless: ObjectInfo | None,
+    ) -> Chunk:
         request = await provider.request(location)
         if request is None:
             return await self._from_filesystem(provider, location, start, stop)
@@ -123,13 +186,16 @@ class Fetcher:
             from .web import Web  # aiohttp takes 0.2 s to import, and local files do without
 
             self._web = Web(timeout=self.timeout, connections=self._concurrency)
+        if unless is not None:
+            request = Request(request.url, {**request.headers, **provider.condition(unless)})
         host = location.scheme, location.container
         gate = self._gates.get(host)
         if gate is None:
             gate = self._gates[host] = Gate(self._concurrency)
-        await gate.enter()
+        await gate.enter(deadline)
         try:
-            chunk = await self._web.get(request, start, stop)
+            guards = None if self._policy is None else self._policy.hops(location)
+            chunk = await self._web.get(request, start, stop, guards)
         except Retry as failure:
             if failure.status in _TOO_MUCH or failure.timed_out:
                 gate.refused(failure.after)
@@ -137,6 +203,9 @@ class Fetcher:
         except asyncio.CancelledError:
             if time.monotonic() >= deadline:
                 gate.refused()
+            raise
+        except NotModified:
+            gate.answered()
             raise
         finally:
             gate.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 
@@ -24,7 +25,7 @@ class Gate:
         self.active = 0
         self._halved = 0.0
         self._until = 0.0  # time.monotonic() to which the server asked to be left alone
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], float]] = deque()  # and when each is given up
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -32,13 +33,17 @@ class Gate:
         """Whether a request may pass without waiting."""
         return self.active < self.limit and not self._waiting and not (self._until and self._pause() > 0)
 
-    async def enter(self) -> None:
-        """Wait for a place; first come, first served. `leave` gives it back."""
+    async def enter(self, deadline: float = math.inf) -> None:
+        """Wait for a place; first come, first served. `leave` gives it back.
+
+        A request that would be given up, at `deadline`, before the server wants to be asked again does not wait for
+        that: it has nothing to lose, and the server may mean other objects only.
+        """
         if self.open:
             self.active += 1
             return
         place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        self._waiting.append((place, deadline))
         self._admit()
         try:
             await place
@@ -63,6 +68,7 @@ class Gate:
         now = time.monotonic()
         if after:
             self._until = max(self._until, now + after)
+            self._admit()
         if now - self._halved >= BETWEEN:
             self._halved = now
             self.limit = max(min(LEAST, self.most), self.limit // 2)
@@ -74,15 +80,18 @@ class Gate:
         return left
 
     def _admit(self) -> None:
-        if self._until and (left := self._pause()) > 0:
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(left, self._resume)
-            return
+        left = self._pause() if self._until else 0.0
+        if left > 0 and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(left, self._resume)
+        patient: list[tuple[asyncio.Future[None], float]] = []
         while self._waiting and self.active < self.limit:
-            place = self._waiting.popleft()
-            if not place.done():
+            place, deadline = self._waiting.popleft()
+            if left > 0 and deadline > self._until:
+                patient.append((place, deadline))
+            elif not place.done():
                 self.active += 1
                 place.set_result(None)
+        self._waiting.extendleft(reversed(patient))
 
     def _resume(self) -> None:
         self._timer = None

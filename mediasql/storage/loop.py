@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
@@ -18,11 +20,15 @@ _POLL = 0.05
 # decoding, which reads as it goes, has threads of its own (`in_decoder`).
 _READERS = 64
 _DECODERS = 2 * (os.cpu_count() or 1)
+_THREADS = "mediasql-"  # what the names of our threads begin with
+# A collection keeps the GIL, so that others hardly see one under way, unless it waits.
+_LONG_COLLECTION = 1.0  # seconds
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _decoders: ThreadPoolExecutor | None = None
 _workers: ThreadPoolExecutor | None = None
+_collecting = float("inf")  # a time.monotonic(): since when one of our threads collects garbage
 
 
 def get() -> asyncio.AbstractEventLoop:
@@ -30,10 +36,29 @@ def get() -> asyncio.AbstractEventLoop:
     global _loop
     with _lock:
         if _loop is None:
+            if _note not in gc.callbacks:
+                gc.callbacks.append(_note)
             _loop = asyncio.new_event_loop()
             _loop.set_default_executor(ThreadPoolExecutor(_READERS, thread_name_prefix="mediasql-read"))
             threading.Thread(target=_loop.run_forever, name="mediasql-loop", daemon=True).start()
         return _loop
+
+
+def _note(phase: str, info: dict[str, int]) -> None:
+    global _collecting
+    if phase == "stop":
+        _collecting = float("inf")
+    elif threading.current_thread().name.startswith(_THREADS):
+        _collecting = time.monotonic()
+
+
+def stuck() -> bool:
+    """Whether one of our threads seems to wait for the caller, who therefore must not wait for it.
+
+    Python collects garbage on whichever thread allocates. When that is one of ours, and a cursor is among the garbage,
+    it waits for the cursor's connection, whose mutex SQLite holds while a statement waits in one of our functions.
+    """
+    return time.monotonic() - _collecting > _LONG_COLLECTION
 
 
 def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: None) -> T:
@@ -60,15 +85,23 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
 
 
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run `coroutine`, and wait unless this is the loop's own thread, where the garbage collector may call from."""
+    """Run `coroutine`, and wait unless this is the loop's own thread, where the garbage collector may call from.
+
+    Where the loop is `stuck` it is not waited for; the coroutine runs when it goes on.
+    """
     loop = get()
     future: Future[None] = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
     except RuntimeError:
         here = None
-    if here is not loop:
-        future.result()
+    while here is not loop and not stuck():
+        try:
+            return future.result(_POLL)
+        except TimeoutError:
+            if future.done():
+                return future.result()
+    return None
 
 
 def close_with(owner: object, resource: Any) -> None:
@@ -106,8 +139,8 @@ async def in_worker(work: Callable[[], T]) -> T:
 
 def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
-    global _loop, _decoders, _workers, _lock
-    _loop, _decoders, _workers, _lock = None, None, None, threading.Lock()
+    global _loop, _decoders, _workers, _lock, _collecting
+    _loop, _decoders, _workers, _lock, _collecting = None, None, None, threading.Lock(), float("inf")
 
 
 if hasattr(os, "register_at_fork"):

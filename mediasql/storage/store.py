@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from .. import discovery, errors
 from ..config import Config
 from . import loop
-from .fetch import Fetcher
+from .cache import place
+from .cache.identity import Identity, identify
+from .fetch import Fetcher, NotModified, in_parts, of_one_version
 from .location import Location
 from .pattern import Pattern, below, compile_pattern, is_glob
+from .policy import Policy
 from .providers.base import Chunk, Entry, ObjectInfo, Provider, Signer
 
-# A whole object is read in parts of this size, each with the time limit of its own.
-PART = 8 * 1024 * 1024
+if TYPE_CHECKING:
+    from .cache.blocks import Blocks
+    from .cache.leases import Lease
 
 
 class Store:
@@ -28,21 +33,27 @@ class Store:
 
     def __init__(self, config: Config, check: Callable[[], None] = lambda: None) -> None:
         self.config = config
-        self.fetcher = Fetcher(config)
+        self.policy = Policy.of(config)
+        self.fetcher = Fetcher(config, self.policy)
         self._check = check
         self._providers: dict[tuple[type[Provider], str], Provider] = {}
         # Most configurations have options for whole containers only, and then these tell the provider.
-        self._by_path = any(
+        self.by_path = any(
             Location.parse(prefix).path.strip("/") for prefix in config.storage_options if "://" in prefix
         )
         self._by_container: dict[tuple[str, str], Provider] = {}
         self._signers: dict[tuple[Provider, str], Signer] = {}
         # Ranges on their way, with the outcome for whoever else asks for them.
-        self._reading: dict[tuple[str, int, int], asyncio.Future[Chunk | errors.MediaError | None] | None] = {}
+        self._reading: dict[Hashable, asyncio.Future[Chunk | Exception | None] | None] = {}
 
     def provider(self, location: Location) -> Provider:
-        """The provider that serves `location`, with the options that apply there."""
-        if not self._by_path and (known := self._by_container.get((location.scheme, location.container))):
+        """The provider that serves `location`, with the options that apply there.
+
+        The one door to all stores. Raises ForbiddenByPolicy where it is shut.
+        """
+        if self.policy is not None:
+            self.policy.check(location)
+        if not self.by_path and (known := self._by_container.get((location.scheme, location.container))):
             return known
         classes = discovery.providers()
         kind = classes.get(location.scheme) or classes["*"]
@@ -50,7 +61,9 @@ class Store:
         key = (kind, repr(sorted(options.items())))
         found = self._providers.get(key)
         if found is None:
-            found = self._providers.setdefault(key, kind(options, loop.get()))
+            made = kind(options, loop.get())
+            made.policy = self.policy
+            found = self._providers.setdefault(key, made)
         if location.container and not location.chained:
             self._by_container[location.scheme, location.container] = found
         return found
@@ -62,9 +75,17 @@ class Store:
         chain = {part.scheme: self.config.options_for(part.url, part.scheme) for part in parts}
         return {scheme: options for scheme, options in chain.items() if options}
 
-    async def read(self, location: Location, start: int, stop: int, *, deadline: float | None = None) -> Chunk:
+    async def read(
+        self,
+        location: Location,
+        start: int,
+        stop: int,
+        *,
+        deadline: float | None = None,
+        unless: ObjectInfo | None = None,
+    ) -> Chunk:
         """Bytes `start` to `stop`; see `Fetcher.read`. Who asks for what is on its way waits for that."""
-        key = location.url, start, stop
+        key = location.url, start, stop, unless
         while key in self._reading:
             if (waiter := self._reading[key]) is None:  # most reads have nobody waiting, and need no future
                 waiter = self._reading[key] = asyncio.get_running_loop().create_future()
@@ -73,13 +94,17 @@ class Store:
                 return found
             if isinstance(found, errors.UnavailableError):
                 raise found.again()
+            if isinstance(found, NotModified):
+                raise NotModified
             # It was given up, or ran out of the time that it had: ours is another.
         self._reading[key] = None
-        outcome: Chunk | errors.MediaError | None = None
+        outcome: Chunk | Exception | None = None
         try:
-            outcome = await self.fetcher.read(self.provider(location), location, start, stop, deadline=deadline)
+            outcome = await self.fetcher.read(
+                self.provider(location), location, start, stop, deadline=deadline, unless=unless
+            )
             return outcome
-        except errors.UnavailableError as error:
+        except (errors.UnavailableError, NotModified) as error:
             outcome = error
             raise
         finally:
@@ -87,29 +112,79 @@ class Store:
                 waiter.set_result(outcome)
             del outcome  # it may hold its traceback, which holds this frame
 
-    async def parts(self, location: Location) -> AsyncIterator[Chunk]:
-        """The whole object, in order, in parts of 8 MB. Raises TransientError when it changes meanwhile.
+    @cached_property
+    def blocks(self) -> Blocks | None:
+        """The bytes that are kept on disk; None where none are to be."""
+        folder = place.folder(self.config)
+        if folder is None:
+            return None
+        from .cache.blocks import blocks
 
-        Where the server knows no ranges, and sends all that comes before each part, they double in size.
-        """
-        at, size = 0, PART
-        first: ObjectInfo | None = None
-        while True:
-            chunk = await self.read(location, at, at + size)
-            first = first or chunk.info
-            if changed(first, chunk.info):
-                raise errors.TransientError("the object changed while it was read")
-            yield chunk
-            at += len(chunk.data)
-            if len(chunk.data) < size or at == chunk.info.size:
-                return
-            if not chunk.ranged:
-                size *= 2
+        found = blocks(folder, place.capacity(self.config, folder), partial(place.warn, folder))
+        if self.config.cache_size is None:
+            found.capacity = place.capacity(self.config, folder, found.held())
+        return found
+
+    def identity(self, location: Location) -> Identity | None:
+        """By what the cache knows an object; None when it keeps nothing of it. Raises UsageError as `provider` does."""
+        provider = self.provider(location)
+        return identify(location, provider.identity) if provider.cached(location) else None
+
+    def _cached(self, location: Location) -> tuple[Blocks, Identity] | None:
+        """The bytes on disk, and by what they know an object; None where nothing is kept of it."""
+        if self.blocks is None or (identity := self.identity(location)) is None:
+            return None
+        return self.blocks, identity
+
+    def reader(self, location: Location, deadline: float, *, anew: bool = False) -> Callable[..., Awaitable[Chunk]]:
+        """`read` for one object, of which bytes on disk are not asked for again unless `anew`; none are kept there."""
+        read = partial(self.read, location, deadline=deadline)
+        # A scan of headers of which no bytes are kept need not look for each.
+        if anew or self.blocks is None or not self.blocks.holds() or (cached := self._cached(location)) is None:
+            return read
+        blocks, identity = cached
+        return partial(blocks.peek, identity, read, max_age=self.config.max_age)
+
+    def keeper(
+        self, location: Location, deadline: float | None = None, since: float | None = None
+    ) -> Callable[[int, int], Awaitable[Chunk]]:
+        """`read` for one object through the cache, which keeps what is read; `since` as for `Blocks.read`."""
+        read = partial(self.read, location, deadline=deadline)
+        if (cached := self._cached(location)) is None:
+            return read
+        blocks, identity = cached
+        return partial(blocks.read, identity, read, max_age=self.config.max_age, since=since)
+
+    def parts(self, location: Location) -> AsyncIterator[Chunk]:
+        """The whole object, from the cache where it is there; see `in_parts`."""
+        read = partial(self.read, location)
+        if (cached := self._cached(location)) is None:
+            return in_parts(read)
+        blocks, identity = cached
+        return blocks.parts(identity, read, max_age=self.config.max_age)
+
+    async def lease(self, location: Location) -> Lease | None:
+        """A file with the whole object, until it is released; None where nothing is kept on disk."""
+        if (cached := self._cached(location)) is None:
+            return None
+        blocks, identity = cached
+        read = partial(self.read, location)
+        return await blocks.lease(identity, read, location.extension, max_age=self.config.max_age)
+
+    def told(self, location: Location, info: ObjectInfo) -> None:
+        """A store said that this is the version there is now; bytes of another are not used any more."""
+        if (cached := self._cached(location)) is not None:
+            blocks, identity = cached
+            blocks.validate(identity, info)
 
     async def content(self, location: Location) -> tuple[bytes, ObjectInfo]:
         """The whole object."""
-        chunks = [chunk async for chunk in self.parts(location)]
-        return b"".join(chunk.data for chunk in chunks), chunks[0].info
+
+        async def read() -> tuple[bytes, ObjectInfo]:
+            chunks = [chunk async for chunk in self.parts(location)]
+            return b"".join(chunk.data for chunk in chunks), chunks[0].info
+
+        return await of_one_version(read)
 
     def entries(self, pattern: str, *, narrowed: str = "", page_size: int = 1000) -> Iterator[tuple[str, list[Entry]]]:
         """Pages of `(root, entries)` for a glob, a prefix, or the URL of one object.
@@ -130,10 +205,16 @@ class Store:
                 return
             prefix = max(prefix, wanted, key=len)
         start = Location.parse(provider.url_at(location, prefix))
+        policy = self.policy
+        if policy is not None:  # `narrowed` may have dots
+            policy.check(start)
         pages = _Pages(provider.pages(start, recursive=glob.recursive, page_size=page_size), self.config.timeout)
         try:
             while (page := loop.run(pages.next(), self._check)) is not None:
-                yield glob.root, [entry for entry in page if glob.keeps(entry.path)]
+                kept = [entry for entry in page if glob.keeps(entry.path)]
+                if policy is not None:
+                    kept = [entry for entry in kept if policy.permits(Location.parse(entry.url))]
+                yield glob.root, kept
         finally:
             loop.finish(pages.close())
 
@@ -210,9 +291,3 @@ class _Pages:
         # A page that was given up may still be unwinding, and a generator that runs cannot be closed.
         async with self._lock:
             await self._pages.aclose()  # type: ignore[attr-defined]
-
-
-def changed(first: ObjectInfo, later: ObjectInfo) -> bool:
-    """Whether two answers cannot be about the same version of an object."""
-    pairs = ((first.etag, later.etag), (first.size, later.size), (first.last_modified, later.last_modified))
-    return any(None not in pair and pair[0] != pair[1] for pair in pairs)

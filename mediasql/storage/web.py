@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urldefrag, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.abc import ResolveResult
 from yarl import URL
 
 from .. import __version__, errors
 from . import loop
-from .fetch import RETRY_STATUS, Refused, Retry, status_text
+from .address import check_addresses, proxied
+from .fetch import RETRY_STATUS, NotModified, Refused, Retry, status_text
 from .providers.base import Chunk, ObjectInfo, Request, iso_time
 from .providers.http import encoded
 from .wire import Reply, Wire
@@ -44,6 +47,20 @@ _PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
 Response = Reply | aiohttp.ClientResponse
 
 
+class PublicResolver(aiohttp.ThreadedResolver):
+    """Resolves names to public addresses only, which are then the ones that are connected to.
+
+    aiohttp does not ask it for what is an address already. Raises ForbiddenByPolicy.
+    """
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        check_addresses(host, (result["host"] for result in found))
+        return found
+
+
 class Web:
     """GETs over one pool of connections, on the loop that first uses it.
 
@@ -54,18 +71,21 @@ class Web:
     def __init__(self, *, timeout: float, connections: int) -> None:
         self.timeout = timeout
         self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
-        self._wire: Wire | None = None
+        # By whether they are guarded: connections, and addresses that are known, are of one kind or the other.
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._wires: dict[bool, Wire] = {}
         self._proxies: dict[str, str] = {}
 
-    async def get(self, request: Request, start: int, stop: int) -> Chunk:
+    async def get(self, request: Request, start: int, stop: int, guards: Callable[[str], bool] | None = None) -> Chunk:
         """Bytes `start` to `stop`, fewer only where the object ends.
 
-        Raises Retry for what another attempt may change, Refused for the refusals of the server, UnavailableError for
-        a request that cannot be made.
+        `guards` is called with the URL and with each that it redirects to, and tells whether only public addresses are
+        connected to. Raises ForbiddenByPolicy where it does, NotModified where the condition in the request's headers
+        says so, Retry for what another attempt may change, Refused for the refusals of the server, UnavailableError
+        for a request that cannot be made.
         """
         try:
-            return await self._get(request, start, stop)
+            return await self._get(request, start, stop, guards)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise errors.UnavailableError(f"no secure connection: {error}") from None
         except aiohttp.ServerTimeoutError as error:
@@ -79,22 +99,26 @@ class Web:
         except aiohttp.ClientError as error:
             raise Retry(str(error) or type(error).__name__) from None
 
-    def _plain(self) -> Wire:
-        if self._wire is None or self._wire.closed or self._wire.loop is not asyncio.get_running_loop():
+    def _plain(self, guarded: bool) -> Wire:
+        wire = self._wires.get(guarded)
+        if wire is None or wire.closed or wire.loop is not asyncio.get_running_loop():
             self._proxies = getproxies()
-            self._wire = Wire(
+            wire = self._wires[guarded] = Wire(
                 most=self._connections,
                 silence=min(SILENCE_TIMEOUT, self.timeout / 2),
                 connect=min(CONNECT_TIMEOUT, self.timeout / 2),
                 agent=AGENT,
+                guarded=guarded,
             )
-            loop.close_with(self, self._wire)
-        return self._wire
+            loop.close_with(self, wire)
+        return wire
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections),
+    def _client(self, guarded: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get(guarded)
+        if session is None or session.closed:
+            resolver = PublicResolver() if guarded else None
+            session = self._sessions[guarded] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections, resolver=resolver),
                 # Half of the time at most, so that there is time for another attempt.
                 timeout=aiohttp.ClientTimeout(
                     total=None,
@@ -104,8 +128,8 @@ class Web:
                 headers={"User-Agent": AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-            loop.close_with(self, self._session)
-        return self._session
+            loop.close_with(self, session)
+        return session
 
     def _proxy(self, url: str) -> str | None:
         """The proxy of the environment for `url`. With trust_env, aiohttp would start two threads for each request."""
@@ -115,11 +139,19 @@ class Web:
         proxy = self._proxies.get(parts.scheme)
         return None if proxy is None or proxy_bypass(parts.hostname or "") else proxy
 
-    async def _get(self, request: Request, start: int, stop: int, *, by_range: bool = True) -> Chunk:
+    async def _get(
+        self,
+        request: Request,
+        start: int,
+        stop: int,
+        guards: Callable[[str], bool] | None,
+        *,
+        by_range: bool = True,
+    ) -> Chunk:
         headers = {"Accept-Encoding": "identity", **request.headers}
         if by_range:
             headers["Range"] = f"bytes={start}-{stop - 1}"
-        response = await self._answer(request.url, headers, start, stop)
+        response = await self._answer(request.url, headers, start, stop, guards)
         try:
             status = response.status
             if status in RETRY_STATUS:
@@ -128,6 +160,8 @@ class Web:
             if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start >= (_total(unit) or 0):
                 size = _total(unit) if unit else (0 if start == 0 else None)
                 return Chunk(b"", start, object_info(response.headers, size))
+            if status == HTTPStatus.NOT_MODIFIED and _CONDITIONS & set(headers):
+                raise NotModified
             if not 200 <= status < 300:
                 raise Refused(status, response.headers, (await _read(response, 0, 4096))[0])
             # Some servers answer 200 with a Content-Range, and mean 206.
@@ -141,19 +175,24 @@ class Web:
             if not isinstance(response, Reply):
                 response.release()
         # A part of a compressed object cannot be decompressed, the whole can.
-        return await self._get(request, start, stop, by_range=False)
+        return await self._get(request, start, stop, guards, by_range=False)
 
-    async def _answer(self, url: str, headers: dict[str, str], start: int, stop: int) -> Response:
+    async def _answer(
+        self, url: str, headers: dict[str, str], start: int, stop: int, guards: Callable[[str], bool] | None
+    ) -> Response:
         """The answer to a GET, behind its redirects. They are followed here since aiohttp respells their URLs, which
         breaks signatures."""
         for _ in range(MOST_REDIRECTS + 1):
-            wire = self._plain()  # before `_proxy`, since it reads the environment
+            guarded = guards is not None and guards(url)
+            wire = self._plain(guarded)  # before `_proxy`, since it reads the environment
             proxy = self._proxy(url)
+            if guarded and proxy is not None:
+                raise proxied()
             response: Response | None = None
             if proxy is None:
                 response = await wire.get(url, headers, start, stop)
             if response is None:
-                response = await self._client().get(
+                response = await self._client(guarded).get(
                     URL(url, encoded=True), headers=headers, allow_redirects=False, proxy=proxy
                 )
                 if proxy is None:
@@ -172,12 +211,10 @@ class Web:
 
     async def close(self) -> None:
         """Close all connections. The next GET opens them again."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-        if self._wire is not None:
-            await self._wire.close()
-            self._wire = None
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
+        while self._wires:
+            await self._wires.popitem()[1].close()
 
 
 async def _part(response: Response, unit: re.Match[str], start: int, stop: int) -> Chunk:
@@ -240,6 +277,9 @@ def object_info(headers: Mapping[str, str], size: int | None) -> ObjectInfo:
         etag=headers.get("ETag", "").removeprefix("W/").strip('"') or None,
         mime_type=mime_type or None,
     )
+
+
+_CONDITIONS = frozenset({"If-None-Match", "If-Modified-Since"})
 
 
 def http_date(text: str | None) -> str | None:

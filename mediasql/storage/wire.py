@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from aiohappyeyeballs import start_connection
 from multidict import CIMultiDict
 
+from .address import check_addresses
 from .fetch import Retry
 
 if TYPE_CHECKING:
@@ -124,11 +125,14 @@ class _Connection(asyncio.Protocol):
             if not colon or not name or name[-1:].isspace() or name[:1].isspace():
                 raise Unusual
             headers.add(name.decode("ascii"), value.strip(b" \t").decode("utf-8", "surrogateescape"))
+        code = int(status[2])
+        if code == 304:  # without a body, whatever length it tells (RFC 9112 section 6.3)
+            headers["Content-Length"] = "0"
         lengths = headers.getall("Content-Length", ())
         if len(lengths) != 1 or not (lengths[0].isascii() and lengths[0].isdecimal()) or len(lengths[0]) > 18:
             raise Unusual
-        code, length = int(status[2]), int(lengths[0])
-        if code in (204, 205, 304) or "Transfer-Encoding" in headers or "Upgrade" in headers:
+        length = int(lengths[0])
+        if code in (204, 205) or "Transfer-Encoding" in headers or "Upgrade" in headers:
             raise Unusual
         if headers.get("Content-Encoding", "identity").lower() not in ("identity", "aws-chunked", ""):
             raise Unusual
@@ -187,12 +191,14 @@ class Wire:
     silence  seconds without a byte after which an answer is given up
     connect  seconds that a connection may take
     agent    the User-Agent
+    guarded  whether only public addresses are connected to
     """
 
-    def __init__(self, *, most: int, silence: float, connect: float, agent: str) -> None:
+    def __init__(self, *, most: int, silence: float, connect: float, agent: str, guarded: bool = False) -> None:
         self.loop = asyncio.get_running_loop()
         self.closed = False
         self._most, self._silence, self._connect_time = most, silence, connect
+        self._guarded = guarded
         self._common = f"Accept: */*\r\nUser-Agent: {agent}\r\n"
         self._idle: dict[Host, list[_Connection]] = {}
         self._kept = 0
@@ -206,7 +212,7 @@ class Wire:
     async def get(self, url: str, headers: Mapping[str, str], start: int, stop: int) -> Reply | None:
         """The answer to a GET that wants bytes `start` to `stop`; None where aiohttp has to be asked.
 
-        Raises Retry.
+        Raises Retry, and ForbiddenByPolicy where it is guarded.
         """
         parsed = _URL.fullmatch(url)
         if parsed is None:
@@ -291,6 +297,8 @@ class Wire:
                 known = self._addresses[host] = (time.monotonic() + ADDRESSES, looked_up)
             # Others wait for the same look-up, so that it goes on when this request is given up.
             addresses = await asyncio.shield(known[1])
+            if self._guarded:  # these are the ones that are connected to
+                check_addresses(name, (str(address[4][0]) for address in addresses))
             socket = await start_connection(addresses, happy_eyeballs_delay=0.25, loop=self.loop)
             tls = {"ssl": self._tls, "server_hostname": name} if scheme == "https" else {}
             try:

@@ -90,7 +90,8 @@ class Site:
             "Last-Modified": formatdate(LAST_MODIFIED, usegmt=True),
         }
         asked = visit.call.headers
-        if asked.get("if-none-match") == headers["ETag"]:
+        unmodified = "if-none-match" not in asked and asked.get("if-modified-since") == headers["Last-Modified"]
+        if unmodified or asked.get("if-none-match") == headers["ETag"]:
             return Answer(304, b"", headers)
         if asked.get("if-match", headers["ETag"]) != headers["ETag"]:
             return Answer(412, b"", headers)
@@ -139,6 +140,11 @@ def redirect(status: int) -> Callable[[Visit], Answer]:
         return Answer(status, b"", {"Location": f"/{visit.path}{query}"})
 
     return answer
+
+
+def elsewhere(visit: Visit, target: str) -> Answer:
+    """To a URL, given percent-encoded."""
+    return Answer(302, b"", {"Location": urllib.parse.unquote(target)})
 
 
 def loop(visit: Visit) -> Answer:
@@ -253,6 +259,7 @@ BEHAVIOURS: dict[str, tuple[Callable[..., Answer], int]] = {
     "r302": (redirect(302), 0),
     "r307": (redirect(307), 0),
     "r308": (redirect(308), 0),
+    "to": (elsewhere, 1),
     "loop": (loop, 0),
     "s": (status, 1),
     "flaky": (flaky, 2),

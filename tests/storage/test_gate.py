@@ -6,6 +6,7 @@ import asyncio
 import io
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,26 @@ def test_it_stays_within_what_was_configured() -> None:
     one.answered()
     one.refused()
     assert one.limit == 2
+
+
+def test_a_pause_is_not_for_requests_that_it_would_outlast() -> None:
+    async def main() -> None:
+        one, passed = Gate(2), []
+
+        async def request(name: str, seconds: float) -> None:
+            await one.enter(time.monotonic() + seconds)
+            passed.append(name)
+            one.leave()
+
+        one.refused(after=0.4)
+        tasks = [asyncio.create_task(request(*each)) for each in (("patient", 30), ("pressed", 0.2), ("other", 30))]
+        await tasks[1]
+        assert passed == ["pressed"]
+        await asyncio.gather(*tasks)
+        assert passed == ["pressed", "patient", "other"]
+        assert one.active == 0
+
+    run(main())
 
 
 def test_no_more_pass_than_the_limit_first_come_first_served() -> None:
@@ -114,10 +135,13 @@ def refusals(server: nginx.NginxServer, files: int) -> int:
     return sum(request.status == 429 for request in server.requests())
 
 
-def test_a_server_that_refuses_is_asked_less(nginx_server: nginx.NginxServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_refuses_is_asked_less(
+    nginx_server: nginx.NginxServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for n in range(90):
         nginx_server.put("gate", f"{n}.jpg", picture())
     adaptive = refusals(nginx_server, 90)
     time.sleep(0.5)
     monkeypatch.setattr(Gate, "refused", lambda self, after=None: None)
+    monkeypatch.setenv("MEDIASQL_CACHE_DIR", str(tmp_path))  # nothing is known there
     assert adaptive < refusals(nginx_server, 90)

@@ -13,7 +13,7 @@ import pytest
 
 from mediasql.config import Config
 from mediasql.errors import Forbidden, MediaError, NotFound, TransientError, Unsupported
-from mediasql.storage import loop, store
+from mediasql.storage import fetch, loop, store
 from mediasql.storage.location import Location
 from mediasql.storage.providers.base import Entry, ObjectInfo, Provider, Signer
 from mediasql.storage.store import Store
@@ -194,10 +194,10 @@ def test_the_whole_object_in_parts(
 ) -> None:
     if size == 0 and way == "nolength/":
         size = 2
-    monkeypatch.setattr(store, "PART", PART)
+    monkeypatch.setattr(fetch, "PART", PART)
     http_server.put("", f"parts-{size}.bin", DATA[:size])
     http_server.reset()
-    data, info = loop.run(make().content(Location.parse(f"{http_server.url}/{way}parts-{size}.bin")))
+    data, info = loop.run(make(cache_size=0).content(Location.parse(f"{http_server.url}/{way}parts-{size}.bin")))
     assert data == DATA[:size]
     assert info.size in (size, None)
     requests = http_server.requests()
@@ -208,11 +208,13 @@ def test_the_whole_object_in_parts(
 def test_an_object_that_changes_is_not_put_together(
     make: Callable[..., Store], http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "PART", PART)
+    monkeypatch.setattr(fetch, "PART", PART)
     http_server.put("", "parts.bin", DATA)
     http_server.reset()
     with pytest.raises(TransientError, match="changed while it was read"):
-        loop.run(make().content(Location.parse(f"{http_server.url}/changing/parts.bin")))
+        loop.run(make(cache_size=0).content(Location.parse(f"{http_server.url}/changing/parts.bin")))
+    # As it was begun three times, with two requests each.
+    assert len(http_server.requests()) == 6
 
 
 def test_s3_is_listed_page_by_page(make: Callable[..., Store], s3_server: S3Server) -> None:

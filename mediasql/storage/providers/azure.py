@@ -83,6 +83,14 @@ class AzureProvider(CloudProvider):
     name: ClassVar[str] = "Azure Blob Storage"
     credential_codes: ClassVar[frozenset[str]] = frozenset({"AuthenticationFailed", "InvalidAuthenticationInfo"})
 
+    variables: ClassVar[tuple[str, ...]] = (
+        "AZURE_STORAGE_ACCOUNT_NAME",
+        "AZURE_TENANT_ID",
+        "AZURE_CLIENT_ID",
+        "FSSPEC_ABFS_ACCOUNT_NAME",
+        "FSSPEC_AZ_ACCOUNT_NAME",
+    )
+
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(options, loop)
         self._accounts: dict[str, _Account] = {}
@@ -90,6 +98,12 @@ class AzureProvider(CloudProvider):
         self._bearer: dict[str, tuple[str, float]] = {}
         self._delegations: dict[str, tuple[sas.DelegationKey, float]] = {}
         self._renewed = (float("-inf"), False)
+
+    def account(self) -> str:
+        """The parts of a connection string that say which account it is for, and where."""
+        given = self.options.get("connection_string") or os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
+        parts = [part.strip() for part in str(given).split(";")]
+        return " ".join(part for part in parts if part.partition("=")[0] in ("AccountName", "BlobEndpoint"))
 
     async def request(self, location: Location) -> Request:
         need_object(location)

@@ -11,14 +11,26 @@ theirs through the `mediasql` entry point group.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from email.utils import format_datetime
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import Unsupported
 from ..location import Location
+
+if TYPE_CHECKING:
+    from ..policy import Policy
+
+
+# A whole object is read in parts of this size, in bytes, each with the time limit of its own.
+PART = 8 * 1024 * 1024
 
 
 def iso_time(timestamp: float) -> str:
@@ -40,6 +52,12 @@ class ObjectInfo:
     last_modified: str | None = None
     etag: str | None = None
     mime_type: str | None = None
+
+
+def changed(first: ObjectInfo, later: ObjectInfo) -> bool:
+    """Whether two answers cannot be about the same version of an object."""
+    pairs = ((first.etag, later.etag), (first.size, later.size), (first.last_modified, later.last_modified))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +107,20 @@ class Signer:
     max_seconds: int | None = None
 
 
+_SECRET_OPTION = re.compile(
+    r"key|secret|token|password|passwd|credential|sas|connection_string|headers|auth|cookie", re.I
+)
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Options with those inside of them, such as `client_kwargs.region_name`, as text."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)
+
+
 class Provider(ABC):
     """A kind of store with one set of options. Its coroutines run on the fetcher's event loop.
 
@@ -97,14 +129,51 @@ class Provider(ABC):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ()
+    # Variables of the environment that choose the endpoint or the account; none that holds a secret.
+    variables: ClassVar[tuple[str, ...]] = ()
+    # What may be reached, for providers that follow links of servers by themselves. Locations have passed it already.
+    policy: Policy | None = None
 
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         self.options = dict(options)
         self.loop = loop
 
+    @cached_property
+    def identity(self) -> str:
+        """Which endpoint this is, and for whom: objects of the same URL and identity are the same. Holds no secret.
+
+        It is made of the configuration alone, without asking the network or looking for credentials.
+        """
+        parts = {name: value for name in self.variables if (value := os.environ.get(name))}
+        parts |= {name: value for name, value in _flat(self.options) if not _SECRET_OPTION.search(name)}
+        if account := self.account():
+            parts["account"] = account
+        return " ".join([type(self).schemes[0], *(f"{name}={value}" for name, value in sorted(parts.items()))])
+
+    def account(self) -> str:
+        """Who asks, where options that may be secret say it: by default a digest that tells one from another."""
+        secret = sorted(pair for pair in _flat(self.options) if _SECRET_OPTION.search(pair[0]))
+        return blake2b(repr(secret).encode(), digest_size=4).hexdigest() if secret else ""
+
+    def cached(self, location: Location) -> bool:
+        """Whether what is read here is worth keeping on disk: not what lies there, or in memory, already."""
+        return True
+
     async def request(self, location: Location) -> Request | None:
         """The GET that reads `location`; None where the store has no HTTP form, and `read` serves."""
         return None
+
+    def condition(self, version: ObjectInfo) -> dict[str, str]:
+        """The header that makes a request one for any other version (RFC 9110 section 13.1); none if nothing tells.
+
+        Entity tags are compared weakly there, so that a tag may be given as strong whatever it was.
+        """
+        if version.etag:
+            return {"If-None-Match": f'"{version.etag}"'}
+        if version.last_modified:
+            moment = datetime.fromisoformat(version.last_modified)
+            return {"If-Modified-Since": format_datetime(moment.astimezone(UTC), usegmt=True)}
+        return {}
 
     async def recover(self, location: Location, status: int, headers: Mapping[str, str], body: bytes) -> bool:
         """Learn from an answer that refused `request` (the bucket's region, an expired token).

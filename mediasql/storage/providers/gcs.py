@@ -35,6 +35,8 @@ IAM_MAX_SECONDS = 43200
 METADATA_TIMEOUT = 1.0
 
 _PERMISSION = "the permission iam.serviceAccounts.signBlob (role Service Account Token Creator)"
+# What gcsfs takes for `token` besides a file and a token itself.
+_TOKEN_KINDS = ("anon", "google_default", "cache", "cloud", "browser")
 _REMEDY = "give `token` a service account's key file, or impersonate a service account"
 
 
@@ -58,6 +60,15 @@ class GcsProvider(CloudProvider):
     schemes: ClassVar[tuple[str, ...]] = ("gs", "gcs")
     name: ClassVar[str] = "Google Cloud Storage"
 
+    variables: ClassVar[tuple[str, ...]] = (
+        "STORAGE_EMULATOR_HOST",
+        "FSSPEC_GCS_ENDPOINT_URL",
+        "FSSPEC_GCS_PROJECT",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_CLOUD_PROJECT",
+        "CLOUDSDK_CONFIG",
+    )
+
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(options, loop)
         self._account: _Account | None = None
@@ -66,6 +77,19 @@ class GcsProvider(CloudProvider):
         # credentials.
         self._headers: tuple[dict[str, str], float] = ({}, 0.0)
         self._renewed = (float("-inf"), False)
+
+    def condition(self, version: ObjectInfo) -> dict[str, str]:
+        """The tags of the JSON API have no quotes, and are compared as text."""
+        return {"If-None-Match": version.etag} if version.etag else super().condition(version)
+
+    def account(self) -> str:
+        """The service account, or the file that names it; for a token, a digest."""
+        token = self.options.get("token") or os.environ.get("FSSPEC_GCS_TOKEN")
+        if isinstance(token, Mapping):
+            return str(token.get("client_email") or token.get("client_id") or super().account())
+        if isinstance(token, str) and (token in _TOKEN_KINDS or os.path.exists(token)):
+            return token
+        return super().account()
 
     async def request(self, location: Location) -> Request:
         need_object(location)

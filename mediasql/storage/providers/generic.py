@@ -28,6 +28,10 @@ class GenericProvider(Provider):
 
     schemes: ClassVar[tuple[str, ...]] = ("*",)
 
+    def cached(self, location: Location) -> bool:
+        here = ("memory", "data", "file", "local")
+        return location.scheme not in here and not any(f"::{scheme}:" in location.url for scheme in here)
+
     def read(self, location: Location, start: int, stop: int) -> Chunk:
         try:
             filesystem, path = self._open(location)

@@ -6,7 +6,7 @@ import asyncio
 import netrc
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
@@ -17,6 +17,8 @@ from .base import Entry, ObjectInfo, Provider, Request, Signer
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from ..web import Web
 
 # Everything that may stand in a URL as it is (RFC 3986); the rest is sent percent-encoded. '%' is kept, so that
 # what is encoded already is not encoded twice.
@@ -41,6 +43,7 @@ class HttpProvider(Provider):
         if "username" in self.options:
             self._headers["Authorization"] = _basic(self.options["username"], self.options.get("password", ""))
         self._netrc = _read_netrc()
+        self._web: Web | None = None
 
     async def request(self, location: Location) -> Request:
         if not location.container:
@@ -87,6 +90,8 @@ class HttpProvider(Provider):
                     if there in seen or not (there.startswith(start) or _leads_to(there, start)):
                         continue
                     seen.add(there)
+                    if self.policy is not None and not self.policy.permits(Location.parse(link)):
+                        continue
                     if there.endswith("/"):
                         below.append(link)
                     else:
@@ -102,6 +107,8 @@ class HttpProvider(Provider):
         from yarl import URL
 
         request = await self.request(Location.parse(directory))
+        if self.policy is not None:
+            return _linked(await self._guarded(request, directory, self.policy.guards), directory)
         try:
             async with session.get(URL(request.url, encoded=True), headers=request.headers) as response:
                 if response.status in (404, 410):
@@ -119,14 +126,36 @@ class HttpProvider(Provider):
             raise UnavailableError(f"not a URL that can be requested: {error}") from None
         except aiohttp.ClientError as error:
             raise TransientError(f"cannot list {directory}: {error}") from None
-        anchors = _Anchors()
-        anchors.feed(page.decode("utf-8", "replace"))
-        links = dict.fromkeys(urljoin(directory, link) for link in anchors.links if not _ASIDE.search(link))
-        return [link for link in links if _is_in(link, directory)]
+        return _linked(page, directory)
+
+    async def _guarded(self, request: Request, directory: str, guards: Callable[[str], bool]) -> bytes:
+        """The page of a directory, where redirects and addresses have to be looked at."""
+        from ..fetch import Refused, Retry
+        from ..web import Web
+
+        if self._web is None:
+            self._web = Web(timeout=30, connections=8)
+        try:
+            return (await self._web.get(request, 0, _LISTING, guards)).data
+        except Refused as refusal:
+            raise refusal.error().again(f"cannot list {directory}: {refusal.status}") from None
+        except Retry as failure:
+            raise TransientError(f"cannot list {directory}: {failure}", status=failure.status) from None
+
+    async def close(self) -> None:
+        if self._web is not None:
+            await self._web.close()
 
     async def signer(self, location: Location) -> Signer:
         """Whoever has the URL can read it already."""
         return Signer(sign=lambda path, seconds: self.url_at(location, path))
+
+
+def _linked(page: bytes, directory: str) -> list[str]:
+    anchors = _Anchors()
+    anchors.feed(page.decode("utf-8", "replace"))
+    links = dict.fromkeys(urljoin(directory, link) for link in anchors.links if not _ASIDE.search(link))
+    return [link for link in links if _is_in(link, directory)]
 
 
 class _Anchors(HTMLParser):

@@ -20,6 +20,9 @@ from .base import Chunk, Entry, ObjectInfo, Provider, Signer, iso_time
 class LocalProvider(Provider):
     schemes: ClassVar[tuple[str, ...]] = ("file",)
 
+    def cached(self, location: Location) -> bool:
+        return False
+
     def read(self, location: Location, start: int, stop: int) -> Chunk:
         # Not to wait for whoever may write into a named pipe.
         with open(os.open(local_path(location), os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
@@ -42,7 +45,7 @@ class LocalProvider(Provider):
         raise Unsupported("a local file has no presigned URL")
 
     def glob_path(self, location: Location) -> str:
-        paths = _paths(location)
+        paths = possible_paths(location)
         return next((path for path in paths if os.path.isdir(os.path.dirname(path) or ".")), paths[0])
 
     def url_at(self, location: Location, path: str) -> str:
@@ -54,7 +57,7 @@ class LocalProvider(Provider):
 
 def local_path(location: Location) -> str:
     """The path in the file system that `location` stands for."""
-    paths = _paths(location)
+    paths = possible_paths(location)
     return next((path for path in paths if os.path.lexists(path)), paths[0])
 
 
@@ -62,7 +65,7 @@ def _is_url(location: Location) -> bool:
     return location.path != location.url
 
 
-def _paths(location: Location) -> tuple[str, ...]:
+def possible_paths(location: Location) -> tuple[str, ...]:
     """The paths that a location may mean, likeliest first.
 
     A file:// URL is percent-encoded (RFC 8089), but people paste paths behind `file://` as they are.

@@ -9,6 +9,7 @@ Where there are none, requests go unsigned, which is all that a public bucket ne
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -93,6 +94,16 @@ class S3Provider(CloudProvider):
         "RequestTimeTooSkewed",
     }
 
+    variables: ClassVar[tuple[str, ...]] = (
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "AWS_PROFILE",
+        "AWS_DEFAULT_PROFILE",
+        "FSSPEC_S3_ENDPOINT_URL",
+        "FSSPEC_S3_PROFILE",
+        "FSSPEC_S3_ANON",
+    )
+
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(options, loop)
         self._account: _Account | None = None
@@ -101,6 +112,11 @@ class S3Provider(CloudProvider):
         self._regions: dict[str, str] = {}
         self._targets: dict[str, _Target] = {}
         self._renewed = (float("-inf"), False)
+
+    def account(self) -> str:
+        """The AWS account that an access key belongs to, so that new keys for it change nothing; else the key's ID."""
+        key = self.options.get("key") or os.environ.get("FSSPEC_S3_KEY") or os.environ.get("AWS_ACCESS_KEY_ID") or ""
+        return sigv4.account_of(str(key)) or str(key)
 
     async def request(self, location: Location) -> Request:
         need_object(location)
