@@ -1,0 +1,199 @@
+"""What a session knows of objects: what it was told itself, and what others were told and left on disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any, TypeVar
+
+from ..errors import MediaError, NotFound
+from ..media.answers import DELAY, Answers
+from ..media.kept import Kept, Outcome, found, is_failure, is_kept
+from ..media.probe import Answer
+from ..storage.cache.database import AHEAD
+from ..storage.cache.identity import Identity, identify
+from ..storage.location import Location
+from ..storage.providers.local import local_path
+from ..storage.store import Store
+
+T = TypeVar("T")
+Place = tuple[Identity, str | None]  # by what name, and of local files in which version, an object is known on disk
+
+MOST = 50_000  # objects; some 30 MB
+GROWTH = 4
+LONGEST = 4096  # answers that are loaded together
+NEVER = float("-inf")  # the time of what has to be asked for anew, however long answers are good
+_WRITTEN = 5 * DELAY  # seconds after which what was kept is on disk, mostly
+_RACE = 2.0  # seconds within which a file may change without its time showing it
+
+
+class Reader:
+    """How many answers to load together: more each time that the next one is asked for, as a scan does."""
+
+    def __init__(self) -> None:
+        self._length = 1
+        self.next: str | None = None  # the one that follows those that were loaded
+
+    def length(self, key: str) -> int:
+        """How many to load, beginning with `key`."""
+        self._length = min(self._length * GROWTH, LONGEST) if key == self.next else 1
+        return self._length
+
+    def cut(self, rows: list[tuple[str, T]]) -> list[tuple[str, T]]:
+        """`rows`, by key, but for the one more that tells what would come next."""
+        self.next = rows[self._length][0] if len(rows) > self._length else None
+        return rows[: self._length]
+
+
+class Memory:
+    """Outcomes by key: the URL, for local files with what tells their versions apart (`Session.version`).
+
+    Times are those of time.monotonic().
+    """
+
+    def __init__(self, store: Store, disk: Answers | None) -> None:
+        self.disk = disk
+        self._store = store
+        # What was loaded with others is as it was on disk until somebody asks.
+        self._known: OrderedDict[Hashable, tuple[float, Outcome | Kept]] = OrderedDict()
+        self._reader = Reader()
+        self.recalled: Hashable = None  # the last that was found and is on disk
+        self._absent: dict[Hashable, Place] = {}  # not on disk, but may come there
+        self._generation = disk.generation if disk is not None else 0
+
+    def find(self, key: Hashable) -> tuple[float, Outcome] | None:
+        """What is known, and since when. Raises UsageError for what may not be asked."""
+        if self.disk is not None and self.disk.generation != self._generation:
+            self._generation = self.disk.generation
+            self.clear()
+        if key not in self._known and (self.disk is None or key in self._absent or not self._load(self.disk, key)):
+            return None
+        return self.here(key)
+
+    def here(self, key: Hashable) -> tuple[float, Outcome] | None:
+        """The same, without looking on disk."""
+        known = self._known.get(key)
+        if known is None:
+            return None
+        at, outcome = known
+        self._known.move_to_end(key)
+        if isinstance(outcome, tuple):
+            self.recalled = key
+            outcome = found(outcome)
+            self._remember(key, at, outcome)
+        elif time.monotonic() - at > _WRITTEN:
+            self.recalled = key
+        return at, outcome
+
+    def keep(self, key: Hashable, at: float, outcome: Outcome) -> None:
+        """Know an outcome, which was so at that time."""
+        if not is_kept(outcome) or (isinstance(key, tuple) and not isinstance(outcome, Answer)):
+            return  # whether a local file may be read costs nothing to ask, and changes without its time
+        self._remember(key, at, outcome)
+        if self.disk is None or (place := self._absent.pop(key, None) or self._place(key)) is None:
+            return
+        # A refusal is for whoever asked, with credentials that may be others in the next process.
+        if isinstance(outcome, Answer) or (isinstance(outcome, NotFound) and place[0].key == key):
+            self.disk.put(place[0], outcome, version=place[1], at=time.time() + at - time.monotonic())
+
+    def expire(self, key: Hashable) -> None:
+        """Take what is known of this object for old."""
+        known = self.find(key)
+        if known is not None:
+            self._remember(key, NEVER, known[1])
+
+    def outdate(self) -> None:
+        """Have the other sessions of this process look on disk again."""
+        if self.disk is not None:
+            self._generation = self.disk.outdate()
+
+    def forget(self, key: Hashable) -> None:
+        """Know nothing of this object any more, in all sessions of this process."""
+        self._known.pop(key, None)
+        if self.disk is not None and (place := self._place(key)) is not None:
+            self.disk.forget(place[0])
+            self._generation = self.disk.outdate()
+
+    def clear(self) -> None:
+        """Know only what is on disk."""
+        self._known.clear()
+        self._absent.clear()
+
+    def values(self, reader: Reader, url: str, column: str, since: float) -> list[tuple[str, Any]]:
+        """URLs and what `column` of MediaInfo is for them: for `url` and those that were kept on disk after it.
+
+        `since` is a time.time().
+        """
+        if self.disk is None or self._store.policy is not None:
+            return []
+        place = self._place(url)
+        if place is None or place[0].key != url:  # a URL with secrets is kept under another name
+            return []
+        rows = reader.cut(self.disk.values(place[0], column, since, reader.length(url) + 1))
+        return [row for row in rows if self._is_ours(place[0], row[0])]
+
+    def _load(self, disk: Answers, key: Hashable) -> bool:
+        """Bring what is known on disk of this object, and perhaps of others, here."""
+        place = self._place(key)
+        if place is None:
+            return False
+        identity, version = place
+        rows = disk.find(identity, version)
+        if rows and identity.key != key and version is None and is_failure(rows[0][1]):
+            rows = []  # of the URL without its signature, or with one that ended
+        if rows and version is None and identity.key == key and self._store.policy is None:
+            length = self._reader.length(identity.key)
+            rows = self._reader.cut(disk.run(identity, length + 1)) or rows
+        now = time.time()
+        clocks = time.monotonic() - now
+        for name, columns in rows:
+            # Nobody knows how old it is when the clock was set back since.
+            at = columns[1] + clocks if columns[1] <= now + AHEAD else NEVER
+            if name == identity.key:
+                self._remember(key, at, columns)
+            elif name not in self._known and self._is_ours(identity, name):
+                self._remember(name, at, columns)
+        if rows:
+            return True
+        if len(self._absent) >= MOST:
+            self._absent.clear()
+        self._absent[key] = place
+        return False
+
+    def _is_ours(self, near: Identity, name: str) -> bool:
+        """Whether what is kept under `name` beside `near` is what this session means by it.
+
+        Another session may have had the same options for other URLs.
+        """
+        container = near.key[: near.key.find("/", near.key.find("://") + 3) + 1]
+        if container and "::" not in name and name.startswith(container) and not self._store.by_path:
+            return True
+        try:
+            return self._place(name) == (Identity(near.scope, name), None)
+        except MediaError:
+            return False
+
+    def _remember(self, key: Hashable, at: float, outcome: Outcome | Kept) -> None:
+        self._known[key] = at, outcome
+        if len(self._known) > MOST:
+            self._known.popitem(last=False)
+
+    def _place(self, key: Hashable) -> Place | None:
+        """By what name and version the object is known on disk; None when it is not to be kept there."""
+        if isinstance(key, tuple):
+            url, modified, size, file = key
+            if time.time() - modified / 1e9 < _RACE:
+                return None
+            return Identity("file", file_name(url)), f"{modified} {size} {file}"
+        assert isinstance(key, str)
+        location = Location.parse(key)
+        provider = self._store.provider(location)
+        return (identify(location, provider.identity), None) if provider.cached(location) else None
+
+
+def file_name(url: str) -> str:
+    """By what name a local file is known: its path, with bytes that are no UTF-8 in the way of Python's literals."""
+    path = os.path.abspath(local_path(Location.parse(url)))
+    return path if path.isascii() else os.fsencode(path).decode(errors="backslashreplace")

@@ -1,0 +1,415 @@
+"""The bytes of remote objects, kept on disk in blocks: read through it, and what was read before costs no request.
+
+Under `bytes-v1` lie the catalogue, and the files of the objects with holes where nothing was read. Bytes are written
+before the catalogue says that they are there, and what it says is checked whenever they are read: whatever happens to
+processes, disk or database, what is not there or not right is fetched again. Where nothing can be kept, all is fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import apsw
+
+from ... import errors
+from ..fetch import NotModified, in_parts
+from ..location import Location
+from ..providers.base import Chunk, ObjectInfo, changed
+from . import catalogue, leases, pieces
+from .catalogue import BLOCK, Entry
+from .folders import remove
+from .identity import Identity
+from .leases import Lease
+from .shelf import Shelf
+
+# Reads bytes `start` to `stop` of one object as Store.read does, `unless` they are of a version that is known.
+Reader = Callable[..., Awaitable[Chunk]]
+
+_INLINE = 128 * 1024  # bytes that are read or written without a thread
+_MOST_UNWRITTEN = 64 * 1024 * 1024  # bytes on disk that the catalogue does not know yet, in one process
+_ROUNDS = 8
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,10}", re.ASCII)
+_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def _nothing() -> None:
+    """There is no claim to give up."""
+
+
+class Blocks(Shelf):
+    """The kept bytes under one folder. There should be one in a process: see `blocks`.
+
+    folder    the cache folder; everything lies in `bytes-v1` there
+    capacity  bytes that all processes together may keep
+    warn      is told why nothing can be kept, each time
+
+    Coroutines run on the loop of `mediasql.storage.loop`; the other methods may be called from any other thread.
+    """
+
+    async def read(
+        self,
+        identity: Identity,
+        read: Reader,
+        start: int,
+        stop: int,
+        *,
+        max_age: float | None = None,
+        since: float | None = None,
+        whole: bool = False,
+    ) -> Chunk:
+        """Bytes `start` to `stop` of an object; fewer only where it ends. All are of one version.
+
+        read     asks the store: `read(start, stop)`, `read(start, stop, unless=version)`
+        max_age  seconds for which what the store said last holds; None: for ever
+        since    a time.time(): what the store said later holds in any case; now by default
+        whole    all of the object is being read: it is not kept when it is larger than the cache
+
+        Raises what `read` raises.
+        """
+        now = time.time()
+        oldest = 0.0 if max_age is None else min(now - max_age, now if since is None else since)
+        first, end = start // BLOCK, -(-stop // BLOCK)
+        rounds = 0
+        while rounds < _ROUNDS and self._working():
+            entry = self.find(identity, first, end)
+            wanted = pieces.missing(entry, first, end)
+            unless = None
+            if wanted is None:
+                assert entry is not None
+                if entry.checked >= oldest:
+                    if (chunk := await self._kept(entry, start, stop)) is not None:
+                        return chunk
+                    rounds += 1
+                    continue
+                unless, wanted = entry.info, range(first, max(end, first + 1))
+            if other := next((self._flying[key] for at in wanted if (key := (identity, at)) in self._flying), None):
+                found = await asyncio.shield(other)
+                if isinstance(found, errors.UnavailableError):
+                    raise found.again()
+                if isinstance(found, Chunk) and (part := pieces.cut(found, start, stop)) is not None:
+                    self._hit(None, len(part.data))
+                    return part
+                continue
+            rounds += 1
+            fetched = await self._fetch(identity, read, wanted, unless, oldest, whole)
+            if fetched is not None and (part := pieces.cut(fetched, start, stop)) is not None:
+                return part
+        chunk = await read(start, stop)
+        self._missed(len(chunk.data))
+        return chunk
+
+    async def _fetch(
+        self, identity: Identity, read: Reader, wanted: range, unless: ObjectInfo | None, oldest: float, whole: bool
+    ) -> Chunk | None:
+        """Fetch and keep blocks; None where there is nothing to fetch any more."""
+        outcome: Chunk | Exception | None = None
+        future = asyncio.get_running_loop().create_future()
+        for at in wanted:
+            self._flying[identity, at] = future
+        give: Callable[[], None] = _nothing
+        try:
+            if unless is None:
+                # A new object gets a file, and is claimed as a whole.
+                new = self.find(identity, wanted.start, wanted.stop) is None
+                place = await self._claims.take(*identity, "" if new else wanted.start // catalogue.BLOCKS)
+                give = partial(self._claims.give, place)
+                known = self.find(identity, wanted.start, wanted.stop)
+                if new != (known is None) or pieces.missing(known, wanted.start, wanted.stop) != wanted:
+                    return None  # another process was quicker, or wrote some of it
+            try:
+                chunk = await read(wanted.start * BLOCK, wanted.stop * BLOCK, unless=unless)
+            except NotModified:
+                self._confirm(identity)
+                return None
+            self._missed(len(chunk.data))
+            chunk = replace(chunk, info=pieces.measured(chunk, wanted.stop * BLOCK))
+            keep = self._keep(identity, chunk, oldest, whole, give)
+            give = _nothing
+            if len(chunk.data) <= _INLINE:
+                await keep
+            else:
+                task = asyncio.create_task(keep)
+                self._keeping.add(task)
+                task.add_done_callback(self._keeping.discard)
+                await asyncio.shield(task)  # who gives up now would leave a file by halves
+            outcome = chunk
+            return chunk
+        except errors.UnavailableError as error:
+            if isinstance(error, errors.NotFound) and (known := self.find(identity, 0, 0)) is not None:
+                self._drop(known)
+            outcome = error
+            raise
+        finally:
+            for at in wanted:
+                if self._flying.get((identity, at)) is future:
+                    del self._flying[identity, at]
+            future.set_result(outcome)
+            give()
+            del outcome  # it may hold its traceback, which holds this frame
+
+    def parts(
+        self, identity: Identity, read: Reader, *, max_age: float | None = None, since: float | None = None
+    ) -> AsyncIterator[Chunk]:
+        """The whole object; see `in_parts`."""
+        since = time.time() if since is None else since
+        return in_parts(partial(self.read, identity, read, max_age=max_age, since=since, whole=True))
+
+    async def peek(
+        self,
+        identity: Identity,
+        read: Reader,
+        start: int,
+        stop: int,
+        *,
+        max_age: float | None = None,
+        unless: ObjectInfo | None = None,
+    ) -> Chunk:
+        """Bytes `start` to `stop` from disk where all are there, and from `read` if not. They are not kept."""
+        if unless is None:
+            oldest = 0.0 if max_age is None else time.time() - max_age
+            first, end = start // BLOCK, -(-stop // BLOCK)
+            entry = self.find(identity, first, end)
+            if entry is not None and entry.checked >= oldest and pieces.missing(entry, first, end) is None:
+                chunk = await self._kept(entry, start, stop)
+                if chunk is not None:
+                    return chunk
+        return await read(start, stop, unless=unless)
+
+    async def _kept(self, entry: Entry, start: int, stop: int) -> Chunk | None:
+        """Bytes that are all there, from disk; None where they are not what was written."""
+        data = await self._load(entry, start, min(stop, entry.size))
+        if data is None:
+            return None
+        self._hit(entry, len(data))
+        return Chunk(data, start, entry.info)
+
+    async def lease(
+        self,
+        identity: Identity,
+        read: Reader,
+        extension: str,
+        *,
+        max_age: float | None = None,
+        since: float | None = None,
+    ) -> Lease:
+        """A file with the whole object, which stays until it is released; see `Lease`.
+
+        `extension` is what its name ends with, without a dot. Raises what `read` raises, and TransientError where there
+        is no room for the file.
+        """
+        since = time.time() if since is None else since
+        return await leases.lease(
+            self,
+            identity,
+            partial(self.read, identity, read, max_age=max_age, since=since),
+            partial(self.parts, identity, read, max_age=max_age, since=since),
+            extension,
+        )
+
+    def find(self, identity: Identity, first: int = 0, end: int = 0) -> Entry | None:
+        """What is known of an object, and of its blocks `first` to `end`."""
+        entry = self._entries.get(identity)
+        if entry is None or entry.dead or entry.id is not None:
+            entry = pieces.together(entry, catalogue.find(self._database, identity, first, end))
+        if entry is not None and (said := self._said.get(identity)) is not None and entry.checked < said[1]:
+            if changed(entry.info, said[0]):
+                entry.dead = True
+                return None
+            if catalogue.certain(entry.info, said[0]):
+                entry.checked = said[1]
+        return entry
+
+    def _mine(self, entry: Entry) -> Entry:
+        """The one Entry that all who change it share, until `_settled`."""
+        mine = self._entries.get(entry.identity)
+        if mine is None or mine.dead:
+            mine = self._entries[entry.identity] = entry
+        elif mine.file != entry.file:
+            mine = entry
+        mine.unsettled += 1
+        return mine
+
+    def _submit(
+        self,
+        entry: Entry,
+        change: Callable[[apsw.Connection], Callable[[], None] | None],
+        size: int = 0,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Have a change of an entry that `_mine` gave written."""
+        here = asyncio.get_running_loop()
+        keeper = self.keeper
+        self._unwritten += size
+
+        def done(written: bool) -> None:
+            if not written:
+                entry.dead = True
+                if entry.id is None:
+                    remove(self.files.root, entry.file)
+            with suppress(RuntimeError):  # the loop has ended
+                here.call_soon_threadsafe(settled)
+
+        def settled() -> None:
+            then()
+            self._settled(entry)
+            if self.keeper is keeper:
+                self._unwritten -= size
+                for waiter in self._drained:
+                    if not waiter.done():
+                        waiter.set_result(None)
+                self._drained.clear()
+
+        keeper.submit(change, done)
+
+    def _settled(self, entry: Entry) -> None:
+        entry.unsettled -= 1
+        if not entry.unsettled and self._entries.get(entry.identity) is entry:
+            del self._entries[entry.identity]
+
+    def _confirm(self, identity: Identity) -> None:
+        """The store says that the version known is the one there is."""
+        entry = self.find(identity, 0, 0)
+        if entry is not None:
+            entry = self._mine(entry)
+            entry.checked = now = time.time()
+            self._submit(entry, lambda connection: catalogue.confirm(connection, entry.file, now))
+
+    def _drop(self, entry: Entry) -> None:
+        entry.dead = True
+        self._submit(self._mine(entry), lambda connection: catalogue.drop(connection, entry.file))
+
+    async def _load(self, entry: Entry, start: int, stop: int) -> bytes | None:
+        """Bytes from disk; None where they are not what was written."""
+        if start >= stop:
+            return b""
+        first, end = start // BLOCK, -(-stop // BLOCK)
+        checks = [entry.check(at) for at in range(first, end)]
+        path = self.files.root / entry.file
+        work = partial(pieces.load, path, checks, first, start, stop, entry.size)
+        try:
+            data, bad = work() if stop - start <= _INLINE else await asyncio.to_thread(work)
+        except FileNotFoundError:
+            self._drop(entry)
+            return None
+        except OSError as error:
+            self._failed(_text(error))
+            return None
+        if bad:
+            entry = self._mine(entry)
+            entry.own.update(dict.fromkeys(bad, 0))
+            self._submit(entry, lambda connection: catalogue.damaged(connection, entry, bad))
+            return None
+        return data
+
+    async def _keep(
+        self, identity: Identity, chunk: Chunk, oldest: float, whole: bool, give: Callable[[], None]
+    ) -> bool:
+        """Write a chunk that begins with a block; `give` is called when all processes can see it."""
+        entry: Entry | None = None
+        try:
+            if not pieces.whole_blocks(chunk) or not self._worth(identity, chunk, whole) or not self._working():
+                return False
+            entry, handle = self._place(identity, chunk.info, chunk.start // BLOCK, oldest)
+            work = partial(pieces.store, handle, chunk)
+            checks = work() if len(chunk.data) <= _INLINE else await asyncio.to_thread(work)
+        except OSError as error:
+            if entry is not None:
+                self._abandon(entry)
+            self._failed(_text(error))
+            return False
+        else:
+            added, entry = entry, None
+            now = time.time()
+            added.own.update(checks)
+            added.held += len(chunk.data)
+            added.checked = max(added.checked, now)
+            given, give = give, _nothing
+            self._submit(
+                added, lambda connection: catalogue.add(connection, added, checks, now), len(chunk.data), given
+            )
+        finally:
+            give()
+        while self._unwritten > min(max(self.capacity // 64, 4 * BLOCK), _MOST_UNWRITTEN):
+            self.keeper.urge()
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._drained.append(waiter)
+            await waiter
+        return True
+
+    def _worth(self, identity: Identity, chunk: Chunk, whole: bool) -> bool:
+        """Whether to keep a chunk: not of what is larger than the cache, unless little of that is read."""
+        if (chunk.info.size or 0) <= self.capacity:
+            return True
+        entry = self.find(identity, 0, 0)
+        return not whole and len(chunk.data) + (entry.held if entry else 0) <= self.capacity // 2
+
+    def _place(self, identity: Identity, info: ObjectInfo, first: int, oldest: float) -> tuple[Entry, int]:
+        """Where to write bytes of this version of an object: an entry for `_submit`, and its file. Raises OSError."""
+        entry = self.find(identity, first, first + 1)
+        replaces = None
+        if entry is not None:
+            sure = entry.checked >= oldest or catalogue.certain(entry.info, info)
+            if sure and not changed(entry.info, info):
+                try:
+                    handle = os.open(self.files.root / entry.file, os.O_WRONLY | _BINARY)
+                    return self._mine(entry), handle
+                except FileNotFoundError:  # evicted, or somebody deleted it
+                    pass
+            replaces = entry.file
+            entry.dead = True
+        suffix = _SUFFIX.fullmatch(f".{Location.parse(identity.key).extension}")
+        file, handle = self.files.create(suffix[0] if suffix else "")
+        return self._mine(Entry(identity, file, info, time.time(), replaces=replaces)), handle
+
+    def _abandon(self, entry: Entry) -> None:
+        """Nothing came of what `_place` gave."""
+        self._settled(entry)
+        if entry.id is None and not entry.unsettled:
+            entry.dead = True
+            remove(self.files.root, entry.file)
+
+
+def _text(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+_known: dict[Path, Blocks] = {}
+_knowing = threading.Lock()
+
+
+def blocks(folder: Path, capacity: int, warn: Callable[[str], None]) -> Blocks:
+    """The one Blocks of this process for `folder`; the latest `capacity` holds for all who use it."""
+    folder = folder.absolute()
+    with _knowing:
+        found = _known.get(folder)
+        if found is None:
+            found = _known[folder] = Blocks(folder, capacity, warn)
+        found.capacity = capacity
+        return found
+
+
+def _close_all() -> None:
+    for kept in list(_known.values()):
+        kept.close()
+
+
+def _forget_all() -> None:
+    global _knowing
+    _knowing = threading.Lock()
+    for kept in _known.values():
+        kept.forget()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

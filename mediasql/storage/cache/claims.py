@@ -1,0 +1,82 @@
+"""Who fetches what: claims that processes see of each other, so that one fetches and the others wait for it.
+
+A claim is a lock on one byte of a file, at a place that the name of what is claimed says; the system takes it back from
+a process that dies. It saves requests, and nothing depends on it: where there are no such locks everyone fetches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections import Counter
+from hashlib import blake2b
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+WAIT = 20.0  # seconds after which what another process claims is fetched here too
+_LONGEST_PAUSE = 0.05
+
+_TAKEN = (errno.EACCES, errno.EAGAIN)
+
+
+class Claims:
+    """The claims of this process, in the file at `path`. To be used on one thread.
+
+    The locks are POSIX's, which belong to the process: no other object may open that file in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: int | None = None
+        self._held: Counter[int] = Counter()
+
+    async def take(self, *names: object) -> int:
+        """Claim what has these names, for `give`; or go on without, after a while."""
+        place = (
+            int.from_bytes(blake2b("\0".join(map(str, names)).encode(errors="replace"), digest_size=8).digest()) >> 2
+        )
+        pause = 0.001
+        until = time.monotonic() + WAIT
+        while not self._held[place] and not self._try(place) and time.monotonic() < until:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+        self._held[place] += 1
+        return place
+
+    def _try(self, place: int) -> bool:
+        if fcntl is None:
+            return True
+        if self._handle is None:
+            try:
+                self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError:
+                return True
+        try:
+            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except OSError as error:
+            return error.errno not in _TAKEN
+        return True
+
+    def give(self, place: int) -> None:
+        """Give up a claim that `take` gave."""
+        self._held[place] -= 1
+        if self._held[place] > 0:
+            return
+        del self._held[place]
+        if fcntl is not None and self._handle is not None:
+            try:
+                fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, place)
+            except OSError:
+                self.close()
+
+    def close(self) -> None:
+        """Give up all claims."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

@@ -1,0 +1,259 @@
+"""One SQLite database of the cache: shared by threads and processes, and never in the way.
+
+Opened by APSW only, since two SQLite libraries in one process break each other's locks. What is damaged is thrown away
+and made anew: it holds nothing that cannot be had again. Where the disk fails, reads find nothing and writes are lost.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+T = TypeVar("T")
+
+APPLICATION = 0x6D736361  # 'msca', PRAGMA application_id of all databases of the cache
+AHEAD = 60.0  # seconds that clocks may differ; of what is dated later than that, the age is unknown
+PAUSE = 30.0  # seconds for which a database that failed is left alone
+_READ_WAIT = 1_000  # ms; readers wait for a checkpoint at most
+_WRITE_WAIT = 10_000  # ms, for writers of other processes
+
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+_OURS = (apsw.ConstraintError, apsw.SQLError, apsw.MisuseError, apsw.RangeError, apsw.BindingsError)  # mistakes of ours
+
+
+class Unusable(Exception):
+    """The database is there, and not ours to use."""
+
+
+class Database:
+    """A database at `path` with the tables of `schema`, which is version `version` of them.
+
+    trouble  is told, once for each reason, why the database is of no use
+
+    Any thread may call its methods; none of them raises for what is wrong with disk or database.
+    """
+
+    def __init__(self, path: Path, schema: str, version: int, trouble: Callable[[str], None]) -> None:
+        self.path = path
+        self._schema = schema
+        self._version = version
+        self._trouble = trouble
+        self._reading = _Handle(self, _READ_WAIT)
+        self._writing = _Handle(self, _WRITE_WAIT)
+        self.unusable = False
+
+    def read(self, sql: str, bindings: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
+        """All rows of a SELECT; none where the database cannot be read."""
+        return self._reading.run(lambda connection: list(connection.execute(sql, bindings)), [])
+
+    def write(self, work: Callable[[apsw.Connection], T]) -> T | None:
+        """The result of `work`, run in a transaction of its own; None where nothing could be written.
+
+        It may run twice, the second time on an empty database.
+        """
+
+        def transaction(connection: apsw.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+                return result
+            except BaseException:
+                if connection.in_transaction:
+                    with suppress(apsw.Error):
+                        connection.execute("ROLLBACK")
+                raise
+
+        return self._writing.run(transaction, None)
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        self._reading.close()
+        self._writing.close()
+
+    def open(self, wait: int) -> tuple[apsw.Connection, tuple[int, int]]:
+        """A connection, and what tells this file from one that takes its place.
+
+        Raises apsw.Error, OSError, Unusable.
+        """
+        make_private(self.path.parent)
+        with locked(self.path.with_suffix(".lock")):
+            try:
+                connection = self._connect(wait)
+            except _DAMAGED:  # made anew under the lock, so that nobody takes the new one for the damaged
+                self._delete()
+                connection = self._connect(wait)
+            try:
+                made = connection.pragma("application_id"), connection.pragma("user_version")
+                empty = made == (0, 0) and not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get
+                if made[0] == APPLICATION and made[1] < self._version:
+                    connection.close()
+                    self._delete()
+                    connection = self._connect(wait)
+                    empty = True
+                if empty:
+                    connection.execute(f"BEGIN IMMEDIATE; {self._schema}; COMMIT")
+                    connection.pragma("application_id", APPLICATION)
+                    connection.pragma("user_version", self._version)
+                elif made[0] != APPLICATION:
+                    raise Unusable(f"{self.path} is not a database of mediasql's cache")
+                elif made[1] > self._version:
+                    raise Unusable(f"{self.path} was made by a newer version of mediasql")
+                return connection, self.file()
+            except BaseException:
+                connection.close()
+                raise
+
+    def _connect(self, wait: int) -> apsw.Connection:
+        connection = apsw.Connection(os.fspath(self.path))
+        try:
+            # Who closes last deletes the log by its name, which may be that of another database by then.
+            keep = ctypes.c_int(1)
+            connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
+            connection.set_busy_timeout(wait)
+            connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", "normal")
+            connection.pragma("cache_size", -16_384)
+            connection.pragma("journal_size_limit", 16 * 1024 * 1024)  # with a limit the log is emptied at the end
+        except BaseException:
+            connection.close(True)
+            raise
+        return connection
+
+    def file(self) -> tuple[int, int]:
+        """What tells the file that is there now from another. Raises FileNotFoundError."""
+        status = os.stat(self.path)
+        return status.st_dev, status.st_ino
+
+    def failed(self, error: Exception, file: tuple[int, int] | None) -> bool:
+        """Decide on a failure with this file open: True when there is an empty database to try again with."""
+        if isinstance(error, Unusable):
+            self.unusable = True
+        elif isinstance(error, _DAMAGED) or "no such table" in str(error) or "no such column" in str(error):
+            with suppress(OSError), locked(self.path.with_suffix(".lock")):
+                if file is None or self.file() == file:  # no other process made it anew meanwhile
+                    self._delete()
+                return True
+        elif isinstance(error, _OURS):
+            raise error
+        self._trouble(str(error))
+        return False
+
+    def _delete(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.path}{suffix}")
+
+
+class _Handle:
+    """One connection to a Database, opened when it is needed."""
+
+    def __init__(self, database: Database, wait: int) -> None:
+        self._database = database
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._connection: apsw.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._looked = 0.0
+        self._paused_until = 0.0
+        _handles.add(self)
+
+    def run(self, work: Callable[[apsw.Connection], T], otherwise: T) -> T:
+        with self._lock:
+            for _ in range(2):
+                if self._database.unusable or time.monotonic() < self._paused_until:
+                    return otherwise
+                try:
+                    return work(self._opened())
+                except (apsw.Error, OSError, Unusable) as error:
+                    self._close()
+                    if not self._database.failed(error, self._file):
+                        self._paused_until = time.monotonic() + PAUSE
+            return otherwise
+
+    def _opened(self) -> apsw.Connection:
+        now = time.monotonic()
+        if self._connection is not None and now - self._looked > 1.0:
+            # Somebody may have deleted the folder: what is written to a file without a name is lost.
+            self._looked = now
+            with suppress(OSError):
+                if self._database.file() == self._file:
+                    return self._connection
+            self._close()
+        if self._connection is None:
+            self._connection, self._file = self._database.open(self._wait)
+            self._looked = now
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with suppress(apsw.Error):
+                self._connection.close(True)
+            self._connection = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def before_fork(self) -> None:
+        """Close, and stay so until `after_fork`.
+
+        SQLite remembers the locks of its process, which a child does not have: it must inherit no open database.
+        """
+        self._lock.acquire()
+        self._close()
+
+    def after_fork(self) -> None:
+        """Go on, in the parent and in the child."""
+        self._lock.release()
+
+
+_handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
+_closed: list[_Handle] = []
+
+
+def _before_fork() -> None:
+    _closed.extend(_handles)
+    for handle in _closed:
+        handle.before_fork()
+
+
+def _after_fork() -> None:
+    while _closed:
+        _closed.pop().after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it, which only this user may look into. Raises OSError."""
+    if not folder.parent.exists():
+        make_private(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock between processes, by a file that stays. The system takes it back from a process that dies."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        try:
+            import fcntl
+        except ImportError:  # Windows: two processes may do the work twice
+            pass
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

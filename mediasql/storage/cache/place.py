@@ -1,0 +1,54 @@
+"""Where the cache is, how large it may be, and who is told when it is of no use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+from ...config import Config
+from ...errors import CacheWarning
+
+GB = 1024**3
+MOST = 20 * GB
+SHARE = 0.2  # of what is free on the disk
+
+_told: set[Path] = set()
+
+
+def folder(config: Config) -> Path | None:
+    """The folder of the cache, made or not; None where nothing is to be kept."""
+    if config.cache_size == 0:
+        return None
+    if config.cache_dir is not None:
+        return Path(config.cache_dir).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("mediasql", appauthor=False)
+
+
+def capacity(config: Config, folder: Path, held: int = 0) -> int:
+    """Bytes that it may take: as configured, by default the smaller of 20 GB and 20 % of what is free on the disk.
+
+    `held` is what it takes already, and would be free without it.
+    """
+    if config.cache_size is not None:
+        return config.cache_size
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        return min(MOST, int((shutil.disk_usage(there).free + held) * SHARE))
+    except OSError:
+        return MOST
+
+
+def warn(folder: Path, reason: str) -> None:
+    """Say once why a cache is of no use. Queries go on without it."""
+    if folder in _told:
+        return
+    _told.add(folder)
+    message = (
+        f"the cache in {os.fspath(folder)} cannot be used for now: {reason}. Queries go on without it; "
+        "MEDIASQL_CACHE_DIR or `cache_dir` names another folder, MEDIASQL_CACHE_SIZE=0 does without a cache"
+    )
+    warnings.warn(message, CacheWarning, stacklevel=2)

@@ -1,0 +1,272 @@
+"""Where bytes are kept: the catalogue, the files and their folders, who writes them down and who cleans up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from .. import loop
+from ..providers.base import Chunk, ObjectInfo
+from . import catalogue
+from .catalogue import Entry
+from .claims import Claims
+from .database import Database
+from .folders import Dead, Folder, remove
+from .identity import Identity
+from .keeper import Keeper
+
+PAUSE = 30.0  # seconds for which nothing is kept after that failed
+_LOOK = 1.0  # seconds between looks at whether anything is kept
+_REMOVALS = 1_000  # files deleted after one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How reads went. `hits` needed no byte from the network; `saved` and `fetched` are bytes."""
+
+    hits: int = 0
+    misses: int = 0
+    saved: int = 0
+    fetched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What is held, in bytes, of how much at most; how reads went since the cache was made, and in this process."""
+
+    held: int
+    capacity: int
+    ever: Counts
+    here: Counts
+
+
+class Shelf:
+    """The state of a `Blocks`, and all that is not reading."""
+
+    def __init__(self, folder: Path, capacity: int, warn: Callable[[str], None]) -> None:
+        self.folder = folder / "bytes-v1"
+        self.capacity = capacity
+        self._warn = warn
+        self._graves: list[Any] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._database = Database(
+            self.folder / "catalog.db", catalogue.SCHEMA, catalogue.VERSION, lambda why: self._failed(why, pause=False)
+        )
+        self.keeper = Keeper(self._database, self._settle, self._failed)
+        self.files = Folder(self.folder / "files")
+        self._claims = Claims(self.folder / "claims")
+        self._entries: dict[Identity, Entry] = {}  # with something that the catalogue may not know yet
+        self._flying: dict[tuple[Identity, int], asyncio.Future[Chunk | Exception | None]] = {}
+        self._said: dict[Identity, tuple[ObjectInfo, float]] = {}
+        self.loose: set[Path] = set()  # files of leases that the catalogue does not know
+        self._keeping: set[asyncio.Task[bool]] = set()
+        self._unwritten = 0
+        self._drained: list[asyncio.Future[None]] = []
+        self._counts = [0, 0, 0, 0]
+        self._counted = [0, 0, 0, 0]
+        self._unlinked: list[str] = []
+        self._generation: bytes | None = None
+        self._looked = float("-inf"), False
+        self._paused_until = 0.0
+        self._started = False
+        self._starting = threading.Lock()
+        self._cleaning = threading.Lock()
+
+    def forget(self) -> None:
+        """Begin anew in a forked child. What it inherited is its parent's, and is neither written nor deleted."""
+        self.files.let_go()
+        self._claims.close()
+        self._graves.append((self._database, self.keeper, self._entries))
+        self._begin()
+
+    def _working(self) -> bool:
+        if self._database.unusable or time.monotonic() < self._paused_until:
+            return False
+        if not self._started:
+            with self._starting:
+                if not self._started:
+                    self._started = True
+                    threading.Thread(target=self.clean, name="mediasql-cleaner", daemon=True).start()
+        return True
+
+    def holds(self) -> bool:
+        """Whether anything is kept at all, or was a moment ago: most scans read headers, of which nothing is."""
+        if self._entries:
+            return True
+        now = time.monotonic()
+        if now - self._looked[0] > _LOOK:
+            self._looked = now, self._working() and self.held() > 0
+        return self._looked[1]
+
+    def _hit(self, entry: Entry | None, size: int) -> None:
+        self._counts[0] += 1
+        self._counts[2] += size
+        if entry is not None and entry.id is not None:
+            self.keeper.touch(entry.id, time.time())
+
+    def _missed(self, size: int) -> None:
+        self._counts[1] += 1
+        self._counts[3] += size
+
+    def _failed(self, why: str, pause: bool = True) -> None:
+        if pause:
+            self._paused_until = max(self._paused_until, time.monotonic() + PAUSE)
+        if why:
+            with suppress(Warning):  # one that is made an error must not end the thread that happens to be here
+                self._warn(why)
+
+    def _settle(self, connection: apsw.Connection) -> Callable[[], None]:
+        """The end of each transaction: what is too much goes, and files that nothing refers to."""
+        generation = connection.execute("SELECT generation FROM totals").get
+        unlinked = self._unlinked
+        connection.executemany("DELETE FROM removed WHERE file = ?", [(file,) for file in unlinked])
+        counts = list(self._counts)
+        if counts != self._counted:
+            connection.execute(
+                "UPDATE totals SET hits = hits + ?, misses = misses + ?, saved = saved + ?, fetched = fetched + ?",
+                [now - then for now, then in zip(counts, self._counted, strict=True)],
+            )
+        catalogue.evict(connection, self.capacity)
+        doomed = catalogue.doomed(connection, _REMOVALS)
+
+        def then() -> None:
+            self._counted = counts
+            self._unlinked = [file for file in doomed if remove(self.files.root, file)]
+            if len(doomed) == _REMOVALS:
+                self.keeper.submit(lambda connection: None)
+            if self._generation not in (None, generation):
+                # It was made anew and knows nothing of the files that we made: they are for cleaning.
+                self.files.abandon()
+                self._started = False
+            self._generation = generation
+
+        return then
+
+    def clean(self) -> int:
+        """Delete what processes that died left behind; how many files that were. Each of their folders is seen once."""
+        with self._cleaning:
+            cleaned: set[str] | None = self.keeper.call(
+                lambda connection: {name for (name,) in connection.execute("SELECT folder FROM cleaned")}, None
+            )
+            if cleaned is None:
+                return 0
+            count = 0
+            for name in self.files.others():
+                with suppress(OSError):
+                    if name not in cleaned and (dead := Dead.take(self.files.root, name)) is not None:
+                        count += self._clean(dead, name)
+            self.keeper.call(self._tidy, None)
+            return count
+
+    def _clean(self, dead: Dead, name: str) -> int:
+        count = 0
+        try:
+            self.keeper.call(lambda connection: catalogue.release_all(connection, name), None)
+            files = dead.files()
+            for at in range(0, len(files), _REMOVALS):
+                some = files[at : at + _REMOVALS]
+                unknown = self.keeper.call(lambda connection, some=some: catalogue.unknown(connection, some), None)  # type: ignore[misc]
+                if unknown is None:
+                    return count
+                count += sum(remove(self.files.root, file) for file in unknown)
+            self.keeper.call(
+                lambda connection: connection.execute("INSERT OR IGNORE INTO cleaned VALUES (?)", (name,)).get, None
+            )
+        finally:
+            dead.close()
+        return count
+
+    def _tidy(self, connection: apsw.Connection) -> None:
+        for table, column in (("cleaned", "folder"), ("leases", "process")):
+            for (name,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall():
+                if not (self.files.root / str(name)).exists():
+                    connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """(scope, key, held, size, etag, last_modified, first_use, last_use, hits, pinned, checked) of each object."""
+        self.flush()
+        return catalogue.rows(self._database)
+
+    def held(self) -> int:
+        """Bytes that are held, as far as the catalogue knows."""
+        rows = self._database.read("SELECT held FROM totals")
+        return rows[0][0] if rows else 0
+
+    def stats(self) -> Stats:
+        """What is held, and how reads went."""
+        self.flush()
+        rows = self._database.read("SELECT held, hits, misses, saved, fetched FROM totals")
+        held, *ever = rows[0] if rows else (0, *self._counts)
+        return Stats(held, self.capacity, Counts(*ever), Counts(*self._counts))
+
+    def evict(self, scope: str | None, key: str) -> int:
+        """Forget an object, of any scope where that is None; how many bytes that frees."""
+        return self._forget("key = ?1 AND (?2 IS NULL OR scope = ?2)", (key, scope))
+
+    def clear(self) -> int:
+        """Forget all objects; how many bytes that frees. What is leased goes when it is released."""
+        return self._forget("TRUE", ())
+
+    def _forget(self, which: str, bindings: tuple[Any, ...]) -> int:
+        self.flush()
+        freed = self.keeper.call(lambda connection: catalogue.forget(connection, which, bindings), 0)
+        while self.keeper.call(lambda connection: bool(self._unlinked), False):
+            pass
+        return freed
+
+    def validate(self, identity: Identity, info: ObjectInfo) -> None:
+        """A listing says that `info` is the version now: an entry is fresh if it is of that, and dropped if not."""
+        if not self._working():
+            return
+        now = time.time()
+        said = self._said[identity] = info, now
+
+        def done(written: bool) -> None:
+            if self._said.get(identity) is said:
+                del self._said[identity]
+
+        self.keeper.submit(lambda connection: catalogue.validate(connection, identity, info, now), done)
+
+    def flush(self) -> None:
+        """Return when the catalogue knows all that was kept before."""
+        self.keeper.flush()
+
+    def close(self) -> None:
+        """Write what is to be written, and give up leases. The next read opens all again."""
+        if self.keeper.running:
+            self._paused_until = float("inf")
+            name = self.files.name
+
+            def last(connection: apsw.Connection) -> None:
+                if name is not None:
+                    catalogue.release_all(connection, name)
+                    if not self._entries:
+                        connection.execute("INSERT OR IGNORE INTO cleaned VALUES (?)", (name,))
+
+            for path in list(self.loose):
+                with suppress(OSError):
+                    path.unlink()
+            self.keeper.flush()
+            if self._entries:
+                loop.run(asyncio.sleep(0))  # what the keeper has left for the loop to do
+            self.keeper.call(last, None)
+            self.keeper.call(lambda connection: None, None)
+            if self._entries:
+                self.files.abandon()
+            else:
+                self.files.leave()
+        self.keeper.close()
+        self._database.close()
+        self._claims.close()
+        self._paused_until = 0.0
+        self._started = False

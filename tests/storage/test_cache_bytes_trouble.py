@@ -1,0 +1,308 @@
+"""Kept bytes where disk and processes do their worst: answers stay right, and one warning says why."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from mediasql.storage import loop
+from mediasql.storage.cache import blocks as module
+from mediasql.storage.cache import catalogue, database, pieces, shelf
+from mediasql.storage.cache.blocks import Blocks
+from mediasql.storage.cache.catalogue import BLOCK
+from mediasql.storage.providers.base import ObjectInfo
+from tests.storage import cache_load
+from tests.storage.objects import Objects, identity, noise, whole
+
+LONG = bool(os.environ.get("MEDIASQL_TEST_LONG"))  # the load as it was asked for: minutes
+CAPACITY = 64 * 1024 * 1024
+
+
+def content(blocks: Blocks, objects: Objects, name: str) -> bytes:
+    return loop.run(whole(blocks, identity(name), objects.reader(name)))
+
+
+def filled(count: int, size: int) -> Objects:
+    objects = Objects()
+    for number in range(count):
+        objects.put(str(number), noise(number, size))
+    return objects
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on a disk of 3 MB; where none can be mounted, writing fails when that much was written."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True
+    ).returncode
+    if not mounted:
+        room = [3 * 1024 * 1024]
+        store = pieces.store
+
+        def full(handle: int, chunk: Any) -> dict[int, int]:
+            room[0] -= len(chunk.data)
+            if room[0] < 0:
+                os.close(handle)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return store(handle, chunk)
+
+        monkeypatch.setattr(pieces, "store", full)
+    yield folder
+    if mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "PAUSE", 0.05)
+    monkeypatch.setattr(database, "PAUSE", 0.05)
+    warnings: list[str] = []
+    objects = filled(30, 5 * BLOCK + 7)
+    blocks = Blocks(small_disk, CAPACITY, warnings.append)
+    for _ in range(3):
+        for name, data in objects.data.items():
+            assert content(blocks, objects, name) == data
+        time.sleep(0.06)
+    assert any("No space" in warning or "full" in warning for warning in warnings)
+    assert len(objects.asked) < 90  # what was there stayed
+    blocks.close()
+    again = Blocks(small_disk, CAPACITY, warnings.append)
+    for name, data in objects.data.items():
+        assert content(again, objects, name) == data
+    again.close()
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run `work` in a child of this process; the process id."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+    return child
+
+
+def test_a_folder_that_is_read_only() -> None:
+    folder = Path(tempfile.mkdtemp())  # pytest's own cannot be looked into by others
+    try:
+        objects = filled(3, 2 * BLOCK)
+        first = Blocks(folder, CAPACITY, print)
+        assert content(first, objects, "0") == objects.data["0"]
+        first.close()
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+
+        def work() -> None:
+            if os.geteuid() == 0:  # whom no mode keeps from anything
+                os.setuid(65534)
+            warnings: list[str] = []
+            blocks = Blocks(folder, CAPACITY, warnings.append)
+            for name, data in objects.data.items():
+                assert content(blocks, objects, name) == data
+            blocks.validate(identity("0"), ObjectInfo())
+            assert blocks.stats().held == 0
+            assert blocks.clear() == 0
+            assert warnings
+            with loop.run(blocks.lease(identity("1"), objects.reader("1"), "jpg")) as lease:
+                assert lease.path.read_bytes() == objects.data["1"]
+            assert not lease.path.exists()
+            blocks.close()
+
+        assert os.waitpid(in_child(work), 0)[1] == 0
+    finally:
+        for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+            path.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    warnings: list[str] = []
+    objects = filled(2, BLOCK)
+    blocks = Blocks(tmp_path / "file", CAPACITY, warnings.append)
+    for name, data in objects.data.items():
+        assert content(blocks, objects, name) == data
+    assert any("Not a directory" in warning or "File exists" in warning for warning in warnings)
+    blocks.close()
+
+
+def test_a_folder_that_is_deleted_again_and_again(tmp_path: Path) -> None:
+    objects = filled(40, 3 * BLOCK + 5)
+    blocks = Blocks(tmp_path / "cache", CAPACITY, print)
+    wrong: list[object] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        for turn in range(4):
+            for name, data in objects.data.items():
+                try:
+                    if content(blocks, objects, name) != data:
+                        wrong.append((turn, name))
+                except Exception as error:
+                    wrong.append(error)
+        ended.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while not ended.wait(0.02):
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    reader.join()
+    assert not wrong
+    blocks.close()
+
+
+def test_a_forked_child_has_a_cache_of_its_own(tmp_path: Path) -> None:
+    objects = filled(4, 2 * BLOCK)
+    blocks = module.blocks(tmp_path, CAPACITY, print)
+    assert content(blocks, objects, "0") == objects.data["0"]
+
+    def work() -> None:
+        for name, data in objects.data.items():
+            assert content(blocks, objects, name) == data
+        blocks.close()
+
+    assert os.waitpid(in_child(work), 0)[1] == 0
+    for name, data in objects.data.items():
+        assert content(blocks, objects, name) == data
+    assert len(objects.asked) == 1  # the child has read the rest
+    blocks.close()
+
+
+def slowly(
+    folder: Path, number: int, begun: Callable[[], object] = lambda: None, seconds: float = 0.3
+) -> Callable[[], None]:
+    """Read an object in a child, and note each time that it is asked for."""
+
+    def work() -> None:
+        objects = filled(1, 4 * BLOCK)
+
+        async def before(name: str, start: int) -> None:
+            begun()
+            with (folder / "asked").open("a") as file:
+                file.write(f"{number}\n")
+            await asyncio.sleep(seconds)
+
+        objects.before = before
+        blocks = Blocks(folder, CAPACITY, print)
+        assert content(blocks, objects, "0") == objects.data["0"]
+        blocks.close()
+
+    return work
+
+
+def test_processes_that_want_the_same_fetch_it_once(tmp_path: Path) -> None:
+    children = [in_child(slowly(tmp_path, number)) for number in range(3)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert len((tmp_path / "asked").read_text().split()) == 1
+
+
+def test_who_dies_while_he_fetches_is_not_waited_for(tmp_path: Path) -> None:
+    here, there = os.pipe()
+    first = in_child(slowly(tmp_path, 1, lambda: os.write(there, b"."), 60))
+    assert os.read(here, 1) == b"."
+    second = in_child(slowly(tmp_path, 2, seconds=0))
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    begun = time.monotonic()
+    assert os.waitpid(second, 0)[1] == 0
+    assert time.monotonic() - begun < 10
+    assert (tmp_path / "asked").read_text().split() == ["1", "2"]
+
+
+# Under load
+
+
+@pytest.mark.parametrize("share", [0.25, 2.0], ids=["a quarter of it fits", "all of it fits"])
+def test_load(share: float, tmp_path: Path) -> None:
+    size = (4, 64, 2000, 60.0) if LONG else (3, 16, 200, 1.5)
+    processes, threads, objects, _ = size
+    found = cache_load.load(tmp_path, *size, share=share)
+    print(json.dumps(found))
+    assert (found["wrong"], found["errors"]) == (0, [])
+    assert found["held"] <= found["capacity"]
+    # Each thread reads 300 KB at most, and a file takes whole blocks of the disk.
+    assert found["most"] <= found["capacity"] + processes * threads * 300_000 + objects * 4096
+    stayed = found["held"] + found["evicted"]
+    if share > 1:
+        assert found["fetched"] == stayed
+    else:  # but for what is fetched for an object that is evicted meanwhile
+        assert stayed <= found["fetched"] <= stayed * 1.25
+
+
+def test_kill(tmp_path: Path) -> None:
+    found = cache_load.kill(tmp_path, 200) if LONG else cache_load.kill(tmp_path, 6, 3, 16, 100)
+    print(json.dumps(found))
+    assert found["said"] == []
+    assert found["leaked"] == []
+    assert found["lost"] == []
+    assert found["held"] == found["counted"] <= found["capacity"]
+    assert found["opened"] < 1
+
+
+# In large
+
+
+def crowd(folder: Path, count: int) -> Path:
+    """A catalogue of `count` objects of one block, without their files."""
+    Blocks(folder, CAPACITY, print).stats()
+    connection = apsw.Connection(os.fspath(folder / "bytes-v1" / "catalog.db"))
+    connection.set_busy_timeout(10_000)
+    with connection:
+        connection.executemany(
+            "INSERT INTO objects (scope, key, size, file, checked, held, first_use, last_use) "
+            "VALUES ('test', ?1, 65536, ?2, 0, 65536, 0, ?3)",
+            ((f"s3://bucket/old/{number}.jpg", f"dead/{number}", number) for number in range(count)),
+        )
+        connection.execute("INSERT INTO parts SELECT id, 0, x'01020304' FROM objects")
+        connection.execute("UPDATE totals SET held = ?", (count * BLOCK,))
+    connection.close()
+    return folder
+
+
+def test_many_entries_cost_no_more_than_few(tmp_path: Path) -> None:
+    opened, changed = {}, {}
+    for count in (1_000, 10_000, 100_000):
+        folder = crowd(tmp_path / str(count), count)
+        blocks = Blocks(folder, count * BLOCK, print)
+        objects = filled(1, 10)
+        begun = time.perf_counter()
+        content(blocks, objects, "0")
+        opened[count] = time.perf_counter() - begun
+        blocks.clean()
+
+        def change(connection: apsw.Connection, capacity: int = count * BLOCK) -> None:
+            for number in range(500):
+                info = ObjectInfo(BLOCK)
+                entry = catalogue.Entry(identity(f"new/{number}"), f"none/{number}", info, 1e9)
+                catalogue.add(connection, entry, {0: 1}, 1e9)
+                catalogue.evict(connection, capacity)
+
+        begun = time.perf_counter()
+        blocks.keeper.call(change, None)
+        changed[count] = (time.perf_counter() - begun) / 500
+        blocks.close()
+        (held,) = blocks._database.read("SELECT held FROM totals")[0]
+        assert held <= count * BLOCK
+    print(opened, changed)
+    assert opened[100_000] < 1
+    assert changed[100_000] < 5 * changed[1_000]
