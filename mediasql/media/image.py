@@ -12,6 +12,8 @@ from .info import MediaInfo
 _MOVING = frozenset({"MPEG"})
 # Measurements, which Pillow would hand to whoever knows how to draw them.
 _DATA = frozenset({"BUFR", "GRIB", "HDF5"})
+# Programs, for which Pillow would start Ghostscript.
+_PROGRAMS = frozenset({"EPS"})
 # Where Pillow knows no type, or another than the header parsers.
 _MIME_TYPES = {"DDS": "image/vnd.ms-dds", "MPO": "image/jpeg"}
 _ORIENTATION = 0x0112  # TIFF 6.0 section 8; EXIF 2.32 section 4.6.4
@@ -34,7 +36,7 @@ def read_image(file: Any) -> MediaInfo | None:
             return None
         if image.format in _DATA:
             raise DecodeError(f"{image.format} holds data and no picture")
-        orientation, exif = _exif_of(image)
+        orientation, exif = exif_of(image)
         return MediaInfo(
             media_type="image",
             mime_type=_mime_type(image),
@@ -47,14 +49,23 @@ def read_image(file: Any) -> MediaInfo | None:
         )
 
 
+def draws(image: Any) -> bool:
+    """Whether the pixels of an open image are for Pillow to decode. Raises DecodeError where they are for nobody."""
+    if image.format in _DATA:
+        raise DecodeError(f"{image.format} holds data and no picture")
+    if image.format in _PROGRAMS:
+        raise DecodeError(f"{image.format} is a program, which mediasql does not run")
+    return image.format not in _MOVING
+
+
 def _mime_type(image: Any) -> str:
     format = str(image.format)
     known = _MIME_TYPES.get(format) or image.get_format_mimetype()
     return str(known or f"image/x-{format.lower()}")
 
 
-def _exif_of(image: Any) -> tuple[int | None, bytes | None]:
-    """Orientation and EXIF block."""
+def exif_of(image: Any) -> tuple[int | None, bytes | None]:
+    """Orientation and EXIF block; nothing where they are damaged."""
     try:
         exif = image.getexif()
         return _orientation(exif), exif.tobytes()[6:] if exif else None

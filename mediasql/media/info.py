@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# Of what the parsers tell: one more whenever they tell something else about the same file, so that nobody takes what
+# an earlier version kept for it.
+PARSERS = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamInfo:

@@ -26,6 +26,10 @@ def opened_image(data: bytes, extension: str = "") -> Iterator[Any]:
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
+    except Image.DecompressionBombError as error:
+        raise DecodeError(
+            f"too large an image to be decoded: {error}; the limit is PIL.Image.MAX_IMAGE_PIXELS"
+        ) from None
     except Exception as error:  # the plugins raise whatever a damaged file leads them to
         reason = "not an image that can be read" if "cannot identify" in str(error) else f"a damaged image: {error}"
         raise DecodeError(reason) from None

@@ -5,22 +5,19 @@ Asks for as little as the question needs: one bounded read of the head, then the
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import IO, cast
+from typing import IO
 
 from ..errors import DecodeError, MediaError, TransientError
-from ..storage import loop
-from ..storage.providers.base import Chunk, ObjectInfo
-from ..storage.store import changed
+from ..storage.providers.base import Chunk, ObjectInfo, changed
+from .decoding import decoded
 from .headers import GiveUp, Span, recognise
 from .image import read_image
 from .info import MediaInfo
-from .sparse import Segments, SparseFile
+from .sparse import Segments
 from .video import read_container
 
 KB = 1024
@@ -188,39 +185,8 @@ class _Probe:
         return await self._decode_sparse()
 
     async def _decode_sparse(self) -> MediaInfo:
-        """What Pillow or PyAV makes of the file, of which they read what they want.
-
-        A read that fails looks to them like the end of the file, and raises when they are done: they would swallow
-        the exception, or keep it for the next file that they open.
-        """
-        here = asyncio.get_running_loop()
-        reads: list[Future[bytes]] = []
-        failures: list[BaseException] = []
-
-        def fetch(start: int, stop: int) -> bytes:
-            if failures:
-                return b""
-            reads.append(asyncio.run_coroutine_threadsafe(self._load_bounded(start, stop), here))
-            try:
-                return reads[-1].result()
-            except BaseException as error:
-                failures.append(error)
-                return b""
-
-        def work() -> MediaInfo:
-            try:
-                return _decode(cast(IO[bytes], SparseFile(fetch, self._object.size, self._known)))
-            finally:
-                if failures:
-                    raise failures[0]
-
-        try:
-            return await loop.in_decoder(work)
-        except asyncio.CancelledError:
-            failures.append(TransientError("given up"))  # so that the thread, too, comes to its end
-            for read in reads[-1:]:
-                read.cancel()
-            raise
+        """What Pillow or PyAV makes of the file, of which they read what they want."""
+        return await decoded(self._load_bounded, self._object.size, self._known, _decode)
 
     async def _load_bounded(self, start: int, stop: int) -> bytes:
         self._fetched += stop - start

@@ -18,6 +18,7 @@ _REFERRING = frozenset({"hls", "applehttp", "dash", "concat", "sdp", "rtsp", "im
 _CREDULOUS = frozenset({"tty", "ansi", "bin", "xbin", "adf", "idf", "cdg"})
 # Clockwise degrees, as the header parsers have them, to EXIF orientation.
 _ORIENTATION = {90: 6, 180: 3, 270: 8}
+_MOST_PIXELS = 2**27  # of a frame that is decoded: 16K video
 _MOVIE = "mov,mp4,m4a,3gp,3g2,mj2"
 # Pictures of the formats that Pillow does not know. On the others it has spoken, and called the file damaged.
 _STILLS = {
@@ -50,23 +51,24 @@ def read_container(file: Any) -> MediaInfo | None:
     return _read(file, {})
 
 
-def _read(file: Any, options: dict[str, str]) -> MediaInfo | None:
+def _opened(file: Any, options: dict[str, str], referred: list[str]) -> Any:
+    """A container over this file alone; URLs that it refers to are added to `referred`, and not opened."""
     import av
-
-    referred: list[str] = []
 
     def refuse(url: str, flags: int, options: dict[str, str]) -> Any:
         # Nothing may raise here: PyAV would keep the exception for the next file that this thread opens.
         referred.append(url)
         return io.BytesIO()
 
+    return av.open(file, metadata_errors="replace", options={**options, "protocol_whitelist": "none"}, io_open=refuse)
+
+
+def _read(file: Any, options: dict[str, str]) -> MediaInfo | None:
+    import av
+
+    referred: list[str] = []
     try:
-        container = av.open(
-            file,
-            metadata_errors="replace",
-            options={**options, "protocol_whitelist": "none"},
-            io_open=refuse,
-        )
+        container = _opened(file, options, referred)
     except (av.FFmpegError, ValueError, IndexError):
         return _unless(referred, None)
     with container:
@@ -79,6 +81,53 @@ def _read(file: Any, options: dict[str, str]) -> MediaInfo | None:
         if info is not None and info.format == "matroska,webm" and _is_webm(file):
             return replace(info, mime_type=f"{info.media_type}/webm")
         return info
+
+
+def first_picture(file: Any, box: tuple[int, int]) -> Any:
+    """The first key frame, or the cover, as a `PIL.Image.Image`: upright, and no larger than `box`.
+
+    Raises DecodeError for a file without one, or that is not ours to read.
+    """
+    import av
+
+    referred: list[str] = []
+    try:
+        with _opened(file, {}, referred) as container:
+            kinds = set(container.format.name.split(","))
+            if referred or kinds & _REFERRING:
+                raise DecodeError("the file refers to another file, which mediasql does not follow")
+            # What depends on other streams is a tile of a picture.
+            parts = av.stream.Disposition.dependent
+            streams = [stream for stream in container.streams.video if not stream.disposition & parts]
+            if not streams or kinds & _CREDULOUS:
+                raise DecodeError("there is no picture in it")
+            stream = streams[0]
+            codec = stream.codec_context
+            if codec is None:
+                raise DecodeError("its codec is not known")
+            if codec.width * codec.height > _MOST_PIXELS:
+                raise DecodeError(f"{codec.width} x {codec.height} is too large a picture to be decoded")
+            codec.skip_frame = "NONKEY"
+            frame = next(container.decode(stream), None)
+            if frame is None:  # a stream that marks no frame as a key frame
+                container.seek(0)
+                codec.skip_frame = "DEFAULT"
+                frame = next(container.decode(stream), None)
+            if frame is None:
+                raise DecodeError("no frame of it can be decoded")
+            return _drawn(frame, stream.sample_aspect_ratio, box)
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        raise DecodeError(f"not an image, video or audio file that can be read: {error}") from None
+
+
+def _drawn(frame: Any, pixel: Any, box: tuple[int, int]) -> Any:
+    """A frame scaled into `box` and turned upright; `pixel` is the ratio of a pixel's width to its height."""
+    wide, high = frame.width * float(pixel or 1), float(frame.height)
+    turned = int(frame.rotation) % 180 == 90
+    inner = box[::-1] if turned else box
+    scale = min(1.0, inner[0] / wide, inner[1] / high)
+    image = frame.to_image(width=max(1, round(wide * scale)), height=max(1, round(high * scale)))
+    return image.rotate(int(frame.rotation), expand=True)
 
 
 def _is_webm(file: Any) -> bool:

@@ -52,16 +52,17 @@ def children(data: bytes, start: int, stop: int) -> dict[bytes, Box]:
     As `boxes` finds them, which it spares where all is plain: a moov box is some fifty boxes.
     """
     found: dict[bytes, Box] = {}
-    at = start
+    at, last, header, new = start, stop - 8, _header, tuple.__new__
     for _ in range(_MOST_BOXES):
-        if at + 8 > stop:
+        if at > last:
             return found
-        size, kind = _header(data, at)
-        if size < 8 or at + size > stop:
+        size, kind = header(data, at)
+        behind = at + size
+        if size < 8 or behind > stop:
             break
         if kind not in found:
-            found[kind] = Box(kind, at + 8, at + size)
-        at += size
+            found[kind] = new(Box, (kind, at + 8, behind))  # what Box(…) does, in half the time
+        at = behind
     for box in boxes(data, at, stop):
         found.setdefault(box.kind, box)
     return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from ..info import MediaInfo, StreamInfo
@@ -92,7 +93,11 @@ _Matrix: TypeAlias = tuple[int, int, int, int]
 _IDENTITY: _Matrix = (1 << 16, 0, 0, 1 << 16)
 
 _word = struct.Struct(">I").unpack_from
-_matrix = struct.Struct(">5i").unpack_from
+_size = struct.Struct(">HH").unpack_from
+# By the version of their box, 0 or 1, of which the latter has times of 64 bits.
+_mvhd = struct.Struct(">12xI20x5i").unpack_from, struct.Struct(">20xI24x5i").unpack_from  # time scale, matrix
+_tkhd = struct.Struct(">12xI24x5i").unpack_from, struct.Struct(">20xI28x5i").unpack_from  # track, matrix
+_mdhd = struct.Struct(">12xIIH").unpack_from, struct.Struct(">20xIQH").unpack_from  # time scale, duration, language
 
 
 def _is_movie(head: bytes) -> bool:
@@ -133,13 +138,14 @@ class _Track:
 
 def _movie(moov: bytes, size: int | None, brand: bytes) -> MediaInfo:
     try:
-        parts = children(moov, 0, len(moov))
+        inside = list(boxes(moov, 0, len(moov)))
+        parts = {box.kind: box for box in reversed(inside)}  # the first of each kind
         if b"mvex" in parts:
             raise GiveUp("a fragmented MP4")
         if b"cmov" in parts:
             raise GiveUp("a compressed movie header")
         time_scale, turn = _movie_header(moov, parts[b"mvhd"])
-        traks = [box for box in boxes(moov, 0, len(moov)) if box.kind == b"trak"]
+        traks = [box for box in inside if box.kind == b"trak"]
         if len(traks) > _MOST_TRACKS:
             raise GiveUp(f"a movie of {len(traks)} tracks")
         tracks = [_track(moov, box, time_scale, turn) for box in traks]
@@ -183,25 +189,24 @@ def _duration(tracks: list[_Track], streams: list[StreamInfo | None]) -> int:
 
 def _movie_header(data: bytes, box: Box) -> tuple[int, _Matrix]:
     """Time scale and matrix of mvhd (8.2.2)."""
-    large = data[box.start] == 1
-    (time_scale,) = _word(data, box.start + (20 if large else 12))
-    a, b, _, c, d = _matrix(data, box.start + (48 if large else 36))
+    time_scale, a, b, _, c, d = _mvhd[data[box.start] == 1](data, box.start)
     return time_scale or 1, (a, b, c, d)
 
 
 def _track(data: bytes, box: Box, movie_scale: int, turn: _Matrix) -> _Track:
-    parts = children(data, box.start, box.stop)
-    media = children(data, parts[b"mdia"].start, parts[b"mdia"].stop)
-    info = children(data, media[b"minf"].start, media[b"minf"].stop)
-    table = children(data, info[b"stbl"].start, info[b"stbl"].stop)
+    _, start, stop = box
+    parts = children(data, start, stop)
+    _, start, stop = parts[b"mdia"]
+    media = children(data, start, stop)
+    _, start, stop = media[b"minf"]
+    _, start, stop = children(data, start, stop)[b"stbl"]
+    table = children(data, start, stop)
 
-    tkhd = parts[b"tkhd"].start
-    large = data[tkhd] == 1
-    a, b, _, c, d = _matrix(data, tkhd + (52 if large else 40))
+    _, tkhd, _ = parts[b"tkhd"]
+    number, a, b, _, c, d = _tkhd[data[tkhd] == 1](data, tkhd)
 
-    mdhd = media[b"mdhd"].start
-    fields, at = (">IQH", mdhd + 20) if data[mdhd] == 1 else (">IIH", mdhd + 12)
-    time_scale, duration, language = struct.unpack_from(fields, data, at)
+    _, mdhd, _ = media[b"mdhd"]
+    time_scale, duration, language = _mdhd[data[mdhd] == 1](data, mdhd)
     if not time_scale:
         raise GiveUp("a track without a time scale")
 
@@ -218,7 +223,7 @@ def _track(data: bytes, box: Box, movie_scale: int, turn: _Matrix) -> _Track:
     if played is None:
         played = first_shown(data, offsets) if offsets else 0, duration
     return _Track(
-        id=_word(data, tkhd + (20 if large else 12))[0],
+        id=number,
         enabled=bool(data[tkhd + 3] & 1),
         matrix=_turned((a, b, c, d), turn),
         handler=data[media[b"hdlr"].start + 8 : media[b"hdlr"].start + 12],
@@ -241,6 +246,7 @@ def _chapters(data: bytes, tref: Box) -> list[int]:
     return [id for (id,) in struct.iter_unpack(">I", data[box.start : box.stop & ~3])] if box else []
 
 
+@lru_cache(256)
 def _language(code: int) -> str | None:
     """ISO 639-2 from three letters of five bits (8.4.2.3), or from a number of the old Macintosh."""
     if code == 0x7FFF:
@@ -290,7 +296,7 @@ def _pictures(data: bytes, track: _Track, common: dict[str, Any]) -> StreamInfo:
         codec = _MPEG4.get(object_type(data, esds)[0])
     if codec is None:
         raise GiveUp(f"pictures coded as {kind!r}")
-    width, height = struct.unpack_from(">HH", data, start + 24)
+    width, height = _size(data, start + 24)
     if not (width and height and track.samples and track.length):
         raise GiveUp("a track of pictures without their size or times")
     return StreamInfo(
@@ -311,6 +317,7 @@ def _bit_rate(track: _Track) -> int | None:
     return track.data_size * 8 * track.time_scale // track.media_duration
 
 
+@lru_cache(256)
 def _clockwise(matrix: _Matrix) -> int:
     """The turn that shows a picture upright, 0 to 359 degrees."""
     a, b, _, _ = matrix
@@ -326,6 +333,7 @@ def _turned(first: _Matrix, then: _Matrix) -> _Matrix:
     return (a * e + b * g) >> 16, (a * f + b * h) >> 16, (c * e + d * g) >> 16, (c * f + d * h) >> 16
 
 
+@lru_cache(256)
 def _orientation(matrix: _Matrix) -> int | None:
     a, b, c, d = ((number > 0) - (number < 0) for number in matrix)
     return _ORIENTATION.get((a, b, c, d))

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from . import GiveUp
 from .isobmff import Box, children
 
+_MOST_CONFIG = 16  # bytes of an AudioSpecificConfig, behind which nothing is read
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _AAC_CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8)
 _AC3_RATES = (48000, 44100, 32000)
@@ -47,6 +49,9 @@ _BITS = {
 }
 
 
+_fields = struct.Struct(">H6xHH4xH").unpack_from
+
+
 class Sound(NamedTuple):
     codec: str
     sample_rate: int
@@ -66,7 +71,7 @@ class _Entry(NamedTuple):
 
 def sound(data: bytes, entry: Box, time_scale: int) -> Sound:
     """What a sample entry tells. QuickTime's versions 1 and 2 have more fields, and are found in MP4 too."""
-    version, channels, bits, sample_rate = struct.unpack_from(">H6xHH4xH", data, entry.start + 8)
+    version, channels, bits, sample_rate = _fields(data, entry.start + 8)
     at, flags = entry.start + 28, None
     if version == 1:
         at += 16
@@ -117,8 +122,13 @@ def aac(config: bytes) -> tuple[int, int]:
     parametric stereo (twice the channels) that the configuration does not mention: where that can be, give
     up.
     """
-    bits = int.from_bytes(config[:16].ljust(16, b"\0"), "big")
-    at, end = 128, 128 - 8 * len(config[:16])
+    return _aac(config[:_MOST_CONFIG])
+
+
+@lru_cache(256)
+def _aac(config: bytes) -> tuple[int, int]:
+    bits = int.from_bytes(config.ljust(_MOST_CONFIG, b"\0"), "big")
+    at, end = 8 * _MOST_CONFIG, 8 * (_MOST_CONFIG - len(config))
 
     def take(count: int) -> int:
         nonlocal at

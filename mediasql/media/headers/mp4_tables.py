@@ -17,6 +17,8 @@ _MOST_EDITS = 1024
 
 _pair = struct.Struct(">II").unpack_from
 _word = struct.Struct(">I").unpack_from
+# By the version of elst, 0 or 1: what reads an entry, and the size of one.
+_EDIT = (struct.Struct(">Ii").unpack_from, 12), (struct.Struct(">Qq").unpack_from, 20)
 
 
 def time_to_sample(data: bytes, box: Box) -> tuple[int, int, bool]:
@@ -71,13 +73,12 @@ def edits(data: bytes, edts: Box, time_scale: int, movie_scale: int) -> tuple[in
     if elst is None:
         return None
     (entries,) = _word(data, elst.start + 4)
-    fields = struct.Struct(">Qq" if data[elst.start] == 1 else ">Ii")
-    step = fields.size + 4
+    fields, step = _EDIT[data[elst.start] == 1]
     if not 0 < entries <= _MOST_EDITS or 8 + step * entries > elst.stop - elst.start:
         raise GiveUp(f"an edit list of {entries} entries")
     start = played = 0
     for at in range(elst.start + 8, elst.start + 8 + step * entries, step):
-        length, since = fields.unpack_from(data, at)
+        length, since = fields(data, at)
         length = rescale(length, time_scale, movie_scale)
         if since == -1 and not played:
             start += length
