@@ -12,12 +12,15 @@ from . import __version__
 from .config import Config
 from .connection import register, session_of
 from .errors import MediaError
+from .sql.loadable.loading import loadable_path
 
 USAGE = f"""\
 usage: mediasql [OPTIONS] [FILE] [SQL or .command]...
+       mediasql loadable-path
 
 Runs SQL over media in S3, GCS, Azure, HTTP and local files, in a SQLite database: FILE, or one in memory.
 Without SQL it reads standard input: a prompt on a terminal, a script from a pipe.
+loadable-path prints where the extension is that other SQLite tools load: sqlite3 -cmd ".load $(mediasql loadable-path)"
 
   -init FILE        run the commands of FILE first
   -box -csv -json -jsonl -html -line -list -tabs -tcl …   how to print rows; .help mode tells all
@@ -63,6 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if any(argument in ("-version", "--version") for argument in given):
         print(f"mediasql {__version__}, SQLite {apsw.sqlite_lib_version()}")
+        return
+    if given == ["loadable-path"]:
+        try:
+            print(loadable_path())
+        except MediaError as error:
+            sys.exit(f"mediasql: {error}")
         return
     apsw.connection_hooks.append(register)  # also for what `.open` opens
     try:

@@ -4,25 +4,62 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import apsw
 
 from .config import Config
 from .errors import ConfigError
 from .sql import apsw_binding
+from .sql.bindings import Bindings
 from .sql.computed import Added, add_computed_column
+from .sql.loadable.mixing import refuse_apsw
 from .sql.media_function import describe
 from .sql.session import Session
+
+if TYPE_CHECKING:
+    from .plugins.notebook import Shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _sessions: weakref.WeakKeyDictionary[apsw.Connection, Session] = weakref.WeakKeyDictionary()
 
 
+def _ahead(connection: apsw.Connection, statements: str, given: Iterable[Any]) -> Iterable[Any]:
+    """`given`, read ahead where calls of the statement wait for files."""
+    session = _sessions.get(connection)
+    if session is None or session.scout.executions is None:
+        return given
+    return Bindings(session, statements, given)
+
+
+class MediaCursor(apsw.Cursor):
+    """A cursor whose `executemany` reads ahead in the bindings, as that of a MediaConnection does.
+
+    `connection.cursor_factory = mediasql.MediaCursor` makes it that of any connection with mediasql, for which each
+    `execute` pays some 40 ns; so it is not the default.
+    """
+
+    __slots__ = ()
+
+    def executemany(self, statements: str, sequenceofbindings: Iterable[Any], **options: Any) -> apsw.Cursor:
+        """See `MediaConnection.executemany`."""
+        given = _ahead(self.connection, statements, sequenceofbindings)
+        return apsw.Cursor.executemany(self, statements, given, **options)
+
+
 class MediaConnection(apsw.Connection):
     """An `apsw.Connection` whose SQL knows mediasql's functions and tables."""
+
+    def executemany(self, statements: str, sequenceofbindings: Iterable[Any], **options: Any) -> apsw.Cursor:
+        """As that of `apsw.Connection`, with many files at a time.
+
+        Where the statement waits for files, the iterator is asked for more bindings than the one that is executed
+        next. The statement is still executed with each in its turn, and what the iterator raises is raised in its.
+        """
+        given = _ahead(self, statements, sequenceofbindings)
+        return apsw.Connection.executemany(self, statements, given, **options)
 
     def close(self, force: bool = False) -> None:
         """Close the database, and the network connections that queries of it opened."""
@@ -45,6 +82,22 @@ class MediaConnection(apsw.Connection):
         moment; apsw.Error for what SQLite refuses.
         """
         return add_computed_column(session_of(self), table, name, expression, stored=stored, type=type)
+
+    def show(self, sql: str, bindings: Sequence[Any] | Mapping[str, Any] | None = None, *, rows: int = 50) -> Shown:
+        """The rows of the last statement of `sql` that has any, as a table for notebooks: with thumbnails of at most
+        10 KB, players for video and audio, and the reason where there is nothing to see or hear.
+
+        What is media is told by the declared types of columns (IMAGE, VIDEO, AUDIO, MEDIA), else by the extensions
+        of URLs, and by the first bytes of BLOBs. Videos and audio in S3, GCS and Azure are played through URLs signed
+        for an hour, of the web through their own; a local file is written into the page if it has 1 MB or less.
+
+        rows   how many to read and show; the table tells how many more there are, where SQLite counts them at once
+
+        Elsewhere it prints as a table of text. Raises apsw.Error and MediaError as `execute` does.
+        """
+        from .plugins.notebook import show
+
+        return show(self, sql, bindings, rows=rows)
 
     @overload
     def media_function(self, function: F) -> F: ...
@@ -94,6 +147,7 @@ def connect(path: str | os.PathLike[str] = ":memory:", **config: Any) -> MediaCo
     Raises ConfigError for an option that does not exist, apsw.CantOpenError for a file that cannot be opened.
     """
     options = Config.load(**config)
+    refuse_apsw([os.fspath(path)])  # before the file is opened, since closing it does the harm
     connection = MediaConnection(os.fspath(path))
     # A hook of apsw.connection_hooks may have attached mediasql already, with a configuration of its own.
     if connection not in _sessions or config:

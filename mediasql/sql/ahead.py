@@ -6,15 +6,17 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Awaitable, Callable, Container, Hashable
 from dataclasses import dataclass
 from functools import partial
 
 from ..errors import MediaError, TransientError
-from ..media.probe import PLANS, Answer, Want, probe
+from ..media.probe import PLANS, Answer, Read, Want, probe
 from ..progress import Waiting
 from ..storage import loop
+from ..storage.fetch import NotModified
 from ..storage.location import Location
+from ..storage.providers.base import Chunk, ObjectInfo
 from ..storage.store import Store
 from .workshop import Result, Work, Workshop
 
@@ -32,6 +34,8 @@ class Wanted:
     location: Location
     want: Want
     work: Work | None = None  # a call to be made, not an object to be probed
+    known: Answer | None = None  # the answer as long as the object is still of that version
+    anew: bool = False  # not from what is on disk
 
     @property
     def given(self) -> int:
@@ -67,6 +71,7 @@ class Ahead:
         self._asked = 0.0
         self._resting = False
         self._arrived = threading.Event()
+        self.low = 0  # files on their way at which `take` asks for more; 0 where it should not
         self.files = 0  # answers that arrived, for progress
         self._calls: dict[Hashable, int] = {}  # keys of those that the workshop makes, and the bytes given to them
         self.given = 0
@@ -106,8 +111,16 @@ class Ahead:
         found = self._outcomes.get(key)
         return found[1] if found else None
 
-    def take(self, key: Hashable, check: Callable[[], None]) -> tuple[float, Outcome]:
-        """The outcome and when it arrived, waited for. `check` is called meanwhile, and may raise to give up."""
+    @property
+    def coming(self) -> int:
+        """Files on their way."""
+        return self._active + len(self._queue)
+
+    def take(
+        self, key: Hashable, check: Callable[[], None], more: Callable[[], None] = lambda: None
+    ) -> tuple[float, Outcome]:
+        """The outcome and when it arrived, waited for. `check` is called meanwhile, and may raise to give up; `more`
+        once when no more than `low` files are on their way."""
         self._asked = time.monotonic()
         if self._resting:
             loop.get().call_soon_threadsafe(self._fill)
@@ -123,6 +136,10 @@ class Ahead:
             self._arrived.clear()
             if key in self._outcomes:
                 break
+            if self.low and self.coming <= self.low:
+                self.low = 0
+                more()
+                continue
             if time.monotonic() >= self.waiting.next:
                 self.waiting.look()
             if not self._arrived.wait(_POLL):
@@ -252,10 +269,15 @@ class Ahead:
 
     async def _fetch(self, item: Wanted) -> None:
         deadline = time.monotonic() + self._store.config.timeout
-        read = partial(self._store.read, item.location, deadline=deadline)
         outcome: Answer | MediaError
         try:
+            read = self._store.reader(item.location, deadline, anew=item.anew)
+            if item.known is not None:
+                read = _unless(item.known.object, read)
             outcome = await probe(read, extension=item.location.extension, want=item.want, plan=self._plan)
+        except NotModified:
+            assert item.known is not None
+            outcome = item.known
         except MediaError as error:
             outcome = error.again()
         except Exception as error:  # whatever it is, somebody waits for an outcome
@@ -268,3 +290,12 @@ class Ahead:
                 asyncio.get_running_loop().call_later(_GATHER, self._arrived.set)
             else:
                 self._arrived.set()
+        elif self.low and self.coming - 1 <= self.low:
+            self._arrived.set()
+
+
+def _unless(version: ObjectInfo, read: Callable[..., Awaitable[Chunk]]) -> Read:
+    """`read`, whose first call raises NotModified where the object is still of that version: it sends no byte then, and
+    costs no request where it is not."""
+    first = [version]
+    return lambda start, stop: read(start, stop, unless=first.pop() if first else None)

@@ -1,4 +1,4 @@
-"""The registry on an APSW connection: functions and tables."""
+"""The registry on an APSW connection, or what presents the interface of one: functions and tables."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from ..config import Config
 from .call import bind
 from .computed import ROW
 from .executions import Executions
+from .loadable.mixing import files_of, refuse_apsw
 from .registry import Function, functions, tables
 from .session import Session
 from .statements import Statements
 from .vtable import Module
 
 
-def attach(connection: apsw.Connection, config: Config) -> Session:
-    """Give `connection` all functions and tables of the registry."""
-    session = Session(connection, config, Statements(connection), _interrupted_of(connection))
+def attach(connection: apsw.Connection, config: Config, statements: Statements | None = None) -> Session:
+    """Give `connection` all functions and tables of the registry. `statements` tells of another SQLite than APSW's."""
+    if statements is None:
+        refuse_apsw(files_of(connection))
+        statements = Statements(connection)
+    session = Session(connection, config, statements, _interrupted_of(connection))
     if config.readahead != "off":
         session.scout.executions = Executions(session)
     for function in functions().values():

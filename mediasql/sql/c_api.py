@@ -8,6 +8,7 @@ calls it. So no tracer has to be called for each statement of an application.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import threading
 from typing import Any, NamedTuple
 
@@ -27,15 +28,23 @@ _PLACES: dict[str, tuple[int, Any, tuple[Any, ...]]] = {
     "libversion_number": (67, ctypes.c_int, ()),
 }
 _STATUS_RUN = 6  # SQLITE_STMTSTATUS_RUN: how often the statement was started
+_numbers = itertools.count(1)
 
 
 class Running(NamedTuple):
-    """A statement that was started and has not ended. `run` tells one execution of it from the next."""
+    """A statement that was started and has not ended.
+
+    No other execution, of whatever statement, has its number; one that runs triggers may have several in turn.
+    """
 
     pointer: int
-    run: int
+    execution: int
     readonly: bool
     gave_a_row: bool
+
+
+# What was under way at the last look, by connection and statement; of all libraries, since two may look at the same.
+_seen: dict[int, dict[int, Running]] = {}
 
 
 class CApi:
@@ -49,24 +58,37 @@ class CApi:
         self._call: Any = self
 
     @property
+    def library(self) -> int:
+        """What tells one SQLite library of this process from another: where a function of it is."""
+        return ctypes.cast(self._call.libversion_number, ctypes.c_void_p).value or 0
+
+    @property
     def version(self) -> int:
         """The number of the SQLite version behind the table."""
         return int(self._call.libversion_number())
 
     def running(self, database: int) -> list[Running]:
-        """The statements of `database`, an `sqlite3*`, that are under way; the last prepared is first."""
-        call, found, statement = self._call, [], None
-        while statement := call.next_stmt(database, statement):
-            if call.stmt_busy(statement):
-                found.append(
-                    Running(
-                        statement,
-                        call.stmt_status(statement, _STATUS_RUN, 0),
-                        bool(call.stmt_readonly(statement)),
-                        call.data_count(statement) > 0,
-                    )
-                )
-        return found
+        """The statements of `database`, an `sqlite3*`, that are under way; the last prepared is first.
+
+        SQLite counts how often a statement was started, from 0 for a new one, which may lie where an earlier one did.
+        Looking at it sets that back to 0. So 0 says that it is the execution of the last look, and any other number
+        that it is not, or that it ran a trigger since. Whoever else looks at SQLITE_STMTSTATUS_RUN finds less there.
+        """
+        call, seen, found = self._call, _seen.get(database), {}
+        following, busy = call.next_stmt, call.stmt_busy  # an application may have a hundred idle ones
+        statement = following(database, None)
+        while statement:
+            if busy(statement):
+                row = call.data_count(statement) > 0
+                known = seen.get(statement) if seen else None
+                if call.stmt_status(statement, _STATUS_RUN, 1) or known is None:
+                    known = Running(statement, next(_numbers), bool(call.stmt_readonly(statement)), row)
+                elif known.gave_a_row is not row:
+                    known = known._replace(gave_a_row=row)
+                found[statement] = known
+            statement = following(database, statement)
+        _seen[database] = found
+        return list(found.values())
 
     def text(self, statement: Running) -> str:
         """The statement as it was prepared."""
@@ -77,7 +99,12 @@ class CApi:
         return int(self._call.bind_parameter_count(statement.pointer))
 
     def expanded(self, statement: Running) -> str | None:
-        """The statement with its bindings in place; None when that is too long for SQLite."""
+        """The statement with its bindings in place; None when that is too long for SQLite.
+
+        Of a statement that is executed inside of another one, SQLite gives a comment, its bindings not in place.
+        """
+        if not self.parameters(statement):
+            return self.text(statement)
         text = self._call.expanded_sql(statement.pointer)
         if not text:
             return None
@@ -103,6 +130,8 @@ def c_api() -> CApi | None:
 
 
 def _look() -> CApi | None:
+    if hasattr(ctypes.CDLL(None), "sqlite3StmtVtabInit"):
+        return None  # of another SQLite library, which the extension would call instead of its own
     try:
         from apsw import sqlite_extra
 

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import MediaError, UnavailableError, UsageError
+from ..errors import ForbiddenByPolicy, MediaError, UnavailableError, UsageError
+from .failures import shown
 from .media import Media
+from .memory import Reader
 from .registry import Function, Parameter
 from .scout import Noted
-from .session import Session, shown
+from .session import Session
 
 _MISSING = object()
 
@@ -20,22 +22,36 @@ _MISSING = object()
 def bind(function: Function, session: Session, arity: int) -> Callable[..., Any]:
     """What SQLite calls for `function` with `arity` arguments: any SQL values in, an SQL value out."""
     call = _bind(function, session)
-    return _remembering(call, session) if function.remembered and arity == 1 else call
+    return _remembering(call, session, function.field) if function.remembered and arity == 1 else call
 
 
-def _remembering(call: Callable[..., Any], session: Session) -> Callable[[Any], Any]:
-    """`call`, with the values of remote media that it gave before; they cost no more than looking them up."""
+def _remembering(call: Callable[..., Any], session: Session, field: str | None) -> Callable[[Any], Any]:
+    """`call`, with the values of remote media that it gave before; they cost no more than looking them up.
+
+    Where the value is a `field` of what was kept on disk, those that were kept after it come with it.
+    """
     known = session.remembered()
-    clock = time.monotonic
+    clock, scout = time.monotonic, session.scout
+    reader = Reader()
 
     def remembering(argument: Any) -> Any:
         if argument.__class__ is str:
             value = known.get(argument, _MISSING)
             if value is not _MISSING and clock() < session.remembered_until:
                 return value
+            if argument == reader.next and not scout.repeats and session.may_remember(argument):
+                session.foresee(reader, argument, field, known)
+                value = known.get(argument, _MISSING)
+                if value is not _MISSING:
+                    return value
         value = call(argument)
-        if value is not None and argument.__class__ is str and session.may_remember(argument):
+        # What the scout meets is still to be asked for, and is kept then.
+        if value is None or argument.__class__ is not str or scout.active:
+            return value
+        if session.may_remember(argument):
             known[argument] = value
+            if session.memory.recalled == argument:
+                session.foresee(reader, argument, field, known)
         return value
 
     return remembering
@@ -46,8 +62,12 @@ def _bind(function: Function, session: Session) -> Callable[..., Any]:
     target, name, reads_media = function.call, function.name, function.reads_media
     leading = (session,) if function.wants_session else ()
     statement, scout = session.statement, session.scout
+    # They change the cache or the database, or tell about this machine.
+    refused = function.directonly and session.config.profile == "hosted"
 
     def call(*arguments: Any) -> Any:
+        if refused:
+            raise ForbiddenByPolicy(f"{name}(): profile 'hosted' is for the SQL of strangers, who may not call it")
         for argument in arguments:
             if argument is None:
                 return None

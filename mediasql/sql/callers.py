@@ -13,6 +13,14 @@ from types import CodeType, FrameType
 _EXECUTES = ("execute", "executemany")
 
 
+def outside(frame: FrameType | None) -> FrameType | None:
+    """The frame that called the functions of one module, of which `frame` is the last; None without one in Python."""
+    module = frame.f_globals if frame is not None else None
+    while frame is not None and frame.f_globals is module:
+        frame = frame.f_back
+    return frame
+
+
 def executes(frame: FrameType | None) -> bool:
     """Whether `frame` is in a call of a method named `execute` or `executemany`; False where that cannot be seen."""
     return frame is not None and _called(frame.f_code, frame.f_lasti) in _EXECUTES

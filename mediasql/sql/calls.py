@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Hashable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MediaError
+from ..errors import MediaError, Unsupported
 from ..media.probe import Want
+from ..storage.fetch import of_one_version
 from ..storage.location import Location
 from .ahead import Wanted
+from .leases import Leases
 from .scout import Noted
 from .workshop import Result, Ticket
 
@@ -29,17 +31,20 @@ class Recent:
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, Result | MediaError] = OrderedDict()
         self._size = 0
-        self._moment: Hashable = None
+        self._moment: frozenset[Hashable] = frozenset()
 
     def get(self, key: Hashable) -> Result | MediaError | None:
         return self._known.get(key)
 
-    def begin(self, moment: Hashable) -> None:
-        """Forget everything when another statement is under way."""
-        if moment != self._moment:
-            self._moment = moment
-            self._known.clear()
-            self._size = 0
+    def begin(self, moment: frozenset[Hashable]) -> bool:
+        """Forget everything when another statement is under way. Whether those before are all over."""
+        if moment == self._moment:
+            return False
+        over = not moment & self._moment
+        self._moment = moment
+        self._known.clear()
+        self._size = 0
+        return over
 
     def keep(self, key: Hashable, outcome: Result | MediaError) -> None:
         """Keep one more, and forget the oldest beyond MOST_RECENT."""
@@ -56,8 +61,8 @@ def _size(outcome: Result | MediaError) -> int:
 def call(session: Session, wanted: Wanted) -> Any:
     """The value of a call, made now or ahead. Raises MediaError when it failed; while scouting Noted."""
     recent, scout = session.recent, session.scout
-    if not scout.active:
-        recent.begin(session.statement.moment)
+    if not scout.active and recent.begin(session.statement.moment):
+        session.leases.end()
     outcome: Any = recent.get(wanted.key)
     if scout.active:
         outcome = outcome or session.ahead.peek(wanted.key)
@@ -96,8 +101,14 @@ class _Whole:
     together: int = 1
     gathered: None = None
 
-    async def run(self, ticket: Ticket) -> bytes:
+    async def run(self, ticket: Ticket) -> Any:
         return await ticket.fetch(self.location)
+
+    async def chunks(self, ticket: Ticket) -> AsyncIterator[bytes]:
+        """The object part by part, of which one is held at a time."""
+        async for chunk in ticket.store.parts(self.location):
+            ticket.hold(len(chunk.data))
+            yield chunk.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +116,55 @@ class _Digest(_Whole):
     """Hashes a whole object, part by part."""
 
     async def run(self, ticket: Ticket) -> Any:
+        return await of_one_version(lambda: self._digest(ticket))
+
+    async def _digest(self, ticket: Ticket) -> str:
         running = hashlib.sha256()
-        async for chunk in ticket.store.parts(self.location):
-            ticket.hold(len(chunk.data))
-            running.update(chunk.data)
+        async for data in self.chunks(ticket):
+            running.update(data)
         return running.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefetch(_Whole):
+    """Brings a whole object into the cache, and tells its size."""
+
+    async def run(self, ticket: Ticket) -> Any:
+        return await of_one_version(lambda: self._read(ticket))
+
+    async def _read(self, ticket: Ticket) -> int:
+        return sum([len(data) async for data in self.chunks(ticket)])
+
+
+@dataclass(frozen=True, slots=True)
+class _File(_Whole):
+    """Has a whole object in a file, which stays until its lease ends."""
+
+    leases: Leases = field(kw_only=True)
+
+    async def run(self, ticket: Ticket) -> Any:
+        lease = await ticket.store.lease(self.location)
+        if lease is None:
+            raise Unsupported("no file can be made of it: nothing is kept on disk here (cache_size is 0)")
+        self.leases.add(lease)
+        return str(lease.path)
 
 
 def content(session: Session, media: Media) -> bytes:
     """All bytes of the object."""
     value: bytes = call(session, wanted(session, "content", media.value, (), _Whole(media.location)))
     return value
+
+
+def prefetch(session: Session, media: Media) -> int:
+    """Have all bytes of the object on disk. Returns how many those are."""
+    return int(call(session, wanted(session, "prefetch", media.value, (), _Prefetch(media.location))))
+
+
+def file(session: Session, media: Media) -> str:
+    """The path of a file with all bytes of the object, which stays as long as the statement runs."""
+    work = _File(media.location, leases=session.leases)
+    return str(call(session, wanted(session, "file", media.value, (), work)))
 
 
 def digest(session: Session, media: Media) -> str:

@@ -12,18 +12,19 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 import apsw
 
 from ..errors import UsageError
 from ..progress import bar
+from .failures import Failures
 from .liveness import called_functions
 from .registry import functions
-from .session import Failures, Session
+from .session import Session
 
 ROW = "_mediasql_row"  # an SQL function: _mediasql_row() begins a row's value, _mediasql_row(x) gives x and ends it
-_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
+_TYPES: dict[type | None, str] = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def add_computed_column(
     connection = session.connection
     schema, table, strict = _find(connection, table)
     _check_expression(connection, schema, table, name, expression, stored)
-    declared = _declared_type(expression, strict) if type is None else type
+    declared = _declared_type(session, expression, strict) if type is None else type
     column = _Column(connection, schema, table, name, expression, declared)
     if not stored:
         connection.execute(f"ALTER TABLE {column.of} ADD COLUMN {column.definition('VIRTUAL')}")
@@ -233,19 +234,16 @@ def _check_expression(connection: Any, schema: str, table: str, name: str, expre
         if called in known and known[called].perishable:
             raise UsageError(
                 f"{called} gives a value that expires, which a stored column would keep; add {name} with stored=False "
-                "(0 in SQL), so that each query computes it afresh"
+                "(in SQL 0, in sqlite-utils --virtual), so that each query computes it afresh"
             )
 
 
-def _declared_type(expression: str, strict: bool) -> str:
+def _declared_type(session: Session, expression: str, strict: bool) -> str:
     """The type that fits an expression of one call; for any other none, or ANY where a STRICT table demands one."""
     anything = "ANY" if strict else ""
     match = re.fullmatch(r"\s*(\w+)\s*\([^()]*\)\s*", expression)
-    known = functions().get(match[1].lower()) if match else None
-    if known is None:
-        return anything
-    returned = str(get_type_hints(known.call).get("return", ""))
-    return next((name for kind, name in _TYPES.items() if kind.__name__ in returned), anything)
+    known = {**functions(), **session.functions}.get(match[1].lower()) if match else None
+    return _TYPES.get(known.returns, anything) if known is not None else anything
 
 
 def _same_ending(one: str, other: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from typing import Any
 
 import apsw
@@ -10,9 +11,10 @@ import apsw
 from .c_api import Running
 from .computed import ROW
 from .feeding import feeding
-from .liveness import called_functions
+from .liveness import called_functions, unused_functions
 from .registry import functions
 from .scout import Execution
+from .tokens import tokenize
 
 _DETERMINISTIC = 0x800  # SQLITE_DETERMINISTIC, in pragma_function_list's flags
 
@@ -24,12 +26,11 @@ class Executions:
         self._session = session
         self._harmless: dict[str, bool] = {}
 
-    def under_way(self) -> list[tuple[tuple[int, int], Running]]:
+    def under_way(self) -> list[tuple[int, Running]]:
         """Running statements with what tells one execution from another, the last prepared first."""
-        running = self._session.statement.running()
-        return [((statement.pointer, statement.run), statement) for statement in running]
+        return [(statement.execution, statement) for statement in self._session.statement.running()]
 
-    def execution(self, identity: tuple[int, int], statement: Running) -> Execution | None:
+    def execution(self, identity: int, statement: Running) -> Execution | None:
         """The execution as the scout will run it; None for one that should not be."""
         sql = self._session.statement.text(statement)
         if sql is None:
@@ -44,17 +45,46 @@ class Executions:
         except (apsw.Error, UnicodeError):
             return None
         ignored = frozenset() if statement.readonly else self._session.statement.unused(statement)
-        return Execution(identity, sql, time.monotonic(), ignored)
+        execution = Execution(identity, sql, time.monotonic(), ignored=ignored)
+        if not statement.readonly and not execution.bounded:
+            execution.least = self._session.config.concurrency  # it runs to its end
+        return execution
 
-    def _is_harmless(self, sql: str) -> bool:
-        """Whether running `sql` once more can be noticed: by a function of the application that is not pure."""
+    def repeated(self, identity: Hashable, sql: str, bindings: Any, started: float) -> Execution | None:
+        """The executions that `executemany` makes of `sql`, with bindings such as these; None where it should not."""
+        tokens = tokenize(sql.rstrip().rstrip(";"))
+        by_name = any(token.kind == "parameter" and token.text[0] != "?" for token in tokens)
+        if not tokens or any(token.text == ";" for token in tokens) or by_name != isinstance(bindings, dict):
+            return None
+        ignored: frozenset[str] = frozenset()
+        takes = None
+        try:
+            with self._session.statement.unwatched():
+                if not tokens[0].is_word("SELECT", "VALUES"):
+                    ignored = unused_functions(self._explain(sql, bindings))
+                    fed = feeding(sql, self)
+                    if fed is None:
+                        return None
+                    sql, takes = fed.sql, None if by_name else fed.bindings
+                execution = Execution(identity, sql, started, takes, ignored)
+                return execution if self._is_harmless(sql, execution.taken(bindings)) else None
+        except (apsw.Error, UnicodeError):
+            return None
+
+    def _explain(self, sql: str, bindings: Any) -> list[tuple[Any, ...]]:
+        # SQLite does not see that an EXPLAIN is of an earlier schema, so it must not come from APSW's cache.
+        cursor = self._session.statement.cursor()
+        return list(cursor.execute(f"EXPLAIN {sql}", bindings, can_cache=False))
+
+    def _is_harmless(self, sql: str, bindings: Any = None) -> bool:
+        """Whether running `sql` once more cannot be noticed: by a function of the application that is not pure."""
         execute = self._session.statement.cursor().execute
         ours = {**functions(), **self._session.functions}
-        for name in called_functions(execute(f"EXPLAIN {sql}")):
+        for name in called_functions(self._explain(sql, bindings)):
             if name == ROW:  # while scouting it counts nothing
                 continue
             if name in ours:
-                if ours[name].directonly:
+                if not ours[name].ahead:
                     return False
             elif name not in self._harmless:
                 rows = execute(

@@ -1,10 +1,11 @@
 """The SELECT that feeds a write: what it reads, and what it computes for the rows that it writes.
 
 A write cannot be run ahead, since it writes. A SELECT with the same calls can: that of INSERT … SELECT, the rows that
-an UPDATE or DELETE meets, the rows of an index, each with the generated columns that will be computed for them. It
-serves read-ahead only. Where it is wrong, or there is none, the write fetches what it needs by itself: slower, with the
-same result. (sqlglot would parse more, at 0.4 s of import and at the cost of another dialect's idea of SQLite; the
-parts that matter are found by their keywords.)
+an UPDATE or DELETE meets, the rows of an index, each with the generated columns that will be computed for them, and
+with what RETURNING computes of their columns. What triggers do is not among it. It serves read-ahead only. Where it is
+wrong, or there is none, the write fetches what it needs by itself: slower, with the same result. (sqlglot would parse
+more, at 0.4 s of import and at the cost of another dialect's idea of SQLite; the parts that matter are found by their
+keywords.)
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _insert(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
     if tokens[at].is_word("DEFAULT"):
         return None
     source = text_of(sql, tokens[at : _end_of_source(tokens, at)])
-    return _with_generated(target, schema, columns, source)
+    return _with_generated(target, schema, columns, source, _returned(sql, tokens))
 
 
 def _end_of_source(tokens: list[Token], at: int) -> int:
@@ -126,7 +127,7 @@ def _update(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
     values = [assigned.get(column.lower(), f"{own}.{_quote(column)}") for column in columns]
     tables = f"{table}, {text_of(sql, tokens[source + 1 : min(where, end)])}" if source < len(tokens) else table
     selected = f"SELECT {', '.join(values)} FROM {tables} {text_of(sql, tokens[where:end])}"
-    return _with_generated(target, schema, columns, selected)
+    return _with_generated(target, schema, columns, selected, _returned(sql, tokens))
 
 
 def _row_of(sql: str, part: list[Token], equals: int) -> dict[str, str]:
@@ -142,7 +143,7 @@ def _row_of(sql: str, part: list[Token], equals: int) -> dict[str, str]:
 def _delete(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | None:
     """[WITH …] DELETE FROM table [AS alias] [WHERE …] [RETURNING …]: indexes need the values that are removed."""
     end = _clause(tokens, verb, "RETURNING")
-    return f"SELECT * FROM {text_of(sql, tokens[verb + 2 : end])}"
+    return f"SELECT *{_returned(sql, tokens)} FROM {text_of(sql, tokens[verb + 2 : end])}"
 
 
 def _create(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | None:
@@ -191,7 +192,20 @@ def _clause(tokens: list[Token], start: int, word: str) -> int:
     )
 
 
-def _with_generated(target: _Target, schema: Schema, columns: list[str], source: str) -> str:
+def _returned(sql: str, tokens: list[Token]) -> str:
+    """What RETURNING computes from the columns of a row, each behind a comma."""
+    listed = tokens[_clause(tokens, 0, "RETURNING") + 1 :]
+    return "".join(f", {text_of(sql, part)}" for part in split(listed, 0) if _is_of_the_row(part))
+
+
+def _is_of_the_row(expression: list[Token]) -> bool:
+    """Whether it computes something, and of nothing that a SELECT without the table itself might lack."""
+    names = {token.name.lower() for token in expression}
+    selects = any(token.is_word("SELECT") for token in expression)
+    return "(" in names and not selects and not names & {".", "rowid", "oid", "_rowid_"}
+
+
+def _with_generated(target: _Target, schema: Schema, columns: list[str], source: str, returned: str) -> str:
     """The rows of `source`, named as the table's columns, with what is computed for each of them."""
     definitions = schema.definitions(target.schema, target.table)
     generated = _generated(definitions[0]) if definitions else {}
@@ -210,7 +224,7 @@ def _with_generated(target: _Target, schema: Schema, columns: list[str], source:
         steps.append(f"mediasql_{len(steps)} AS (SELECT *, {computed} FROM mediasql_{len(steps) - 1})")
         waiting = {name: expression for name, expression in waiting.items() if name not in ready}
     keys = "".join(f", {key}" for definition in definitions[1:] for key in _index_expressions(definition))
-    return f"WITH {', '.join(steps)} SELECT *{keys} FROM mediasql_{len(steps) - 1}"
+    return f"WITH {', '.join(steps)} SELECT *{keys}{returned} FROM mediasql_{len(steps) - 1}"
 
 
 def _generated(definition: str) -> dict[str, str]:

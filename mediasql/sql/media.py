@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
-from ..errors import DecodeError, TransientError, UnavailableError, Unsupported
+from ..errors import DecodeError, ForbiddenByPolicy, NotFound, TransientError, UnavailableError, Unsupported
 from ..media.info import MediaInfo
 from ..media.probe import Want
 from ..storage.location import Location
 from ..storage.providers.base import ObjectInfo, Provider
+from ..storage.providers.local import local_path
 from . import calls
 
 if TYPE_CHECKING:
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
 class Media:
     """One URL (str) or BLOB (bytes) as functions see it. Its properties fetch when they are first read."""
 
-    __slots__ = ("_session", "value")
+    __slots__ = ("_listed", "_session", "value")
 
-    def __init__(self, session: Session, value: str | bytes) -> None:
+    def __init__(self, session: Session, value: str | bytes, listed: ObjectInfo | None = None) -> None:
         self._session = session
         self.value = value
+        self._listed = listed
 
     @property
     def location(self) -> Location:
@@ -41,7 +44,7 @@ class Media:
         """Size, validators and declared type, as the store tells them."""
         if isinstance(self.value, bytes):
             return self._session.blob_answer(self.value, Want.OBJECT).object
-        return self._session.answer(self.value, Want.OBJECT).object
+        return self._session.answer(self.value, Want.OBJECT, self._listed).object
 
     @property
     def info(self) -> MediaInfo:
@@ -57,7 +60,7 @@ class Media:
         if isinstance(self.value, bytes):
             answer = self._session.blob_answer(self.value, want)
         else:
-            answer = self._session.answer(self.value, want)
+            answer = self._session.answer(self.value, want, self._listed)
         if answer.error is not None:
             raise answer.error.again()
         if answer.info is None:
@@ -80,6 +83,33 @@ class Media:
     def presign(self, seconds: int) -> str:
         """Its presigned URL; see `Store.presign`."""
         return self._session.store.presign(self.location, seconds)
+
+    def prefetch(self) -> int:
+        """Have its bytes in the cache. Returns how many those are. Raises Unsupported for a BLOB."""
+        if isinstance(self.value, bytes):
+            raise Unsupported("a BLOB has no URL")
+        return calls.prefetch(self._session, self)
+
+    def local_path(self) -> str:
+        """The path of a file with its bytes, which stays as long as the statement runs; of a local one, its own."""
+        if isinstance(self.value, bytes):
+            raise Unsupported("a BLOB has no URL")
+        if self._session.config.profile == "hosted":
+            raise ForbiddenByPolicy("paths of this machine are not told in profile 'hosted'")
+        location = self.location
+        if location.scheme != "file":
+            return calls.file(self._session, self)
+        self._session.store.provider(location)  # which refuses what a policy forbids
+        path = os.path.abspath(local_path(location))
+        if not os.path.isfile(path):
+            raise NotFound("no such file")
+        return path
+
+    def refresh(self) -> bool:
+        """Whether the object is another than it was, which the store is asked now. Raises Unsupported for a BLOB."""
+        if isinstance(self.value, bytes):
+            raise Unsupported("a BLOB has no URL")
+        return self._session.refresh(self.value)
 
     def error(self) -> str | None:
         """Why it cannot be read as media; None when it can. In a write, which would keep it, TransientError raises."""

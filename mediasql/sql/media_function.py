@@ -24,7 +24,7 @@ from . import calls
 from .batches import Batches
 from .call import sql_value
 from .media import Media
-from .registry import Function, Parameter, functions
+from .registry import Function, Parameter, functions, returned
 from .session import Session
 from .workshop import Ticket
 
@@ -63,7 +63,16 @@ def describe(
         reads_media=True,
         wants_session=False,
         doc=inspect.getdoc(call) or "",
+        returns=_returns(call, batch_size),
     )
+
+
+def _returns(call: Callable[..., Any], batch_size: int | None) -> type | None:
+    """The SQL type of one value; a batched function returns a list of them."""
+    annotation = inspect.signature(call, eval_str=True).return_annotation
+    if batch_size is not None:
+        annotation = next(iter(get_args(annotation)), None) if get_origin(annotation) is list else None
+    return returned(annotation)
 
 
 def _parameters(call: Callable[..., Any], name: str) -> list[inspect.Parameter]:

@@ -10,7 +10,8 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .. import discovery
 from .media import Media
@@ -36,10 +37,13 @@ class Function:
     """A scalar SQL function.
 
     deterministic  its answer does not change within a statement, so generated columns and indexes may use it
-    directonly     may be called from statements only, never from a schema: it changes something
+    directonly     may be called from statements only, never from a schema: it changes or gives away something
     perishable     its value expires: fit for VIRTUAL columns, not to be stored
     remembered     its values are small, and as good as the answer that they come from: kept for the next call
     reads_media    may fetch; its value is NULL where a write does not need it
+    ahead          what it does may be done before its row comes, and for nothing: it fetches at most
+    field          the field of MediaInfo or ObjectInfo that is its value, which can be had for many media at a time
+    returns        int, float, str or bytes where its values, NULL aside, are of that one type
     """
 
     name: str
@@ -52,6 +56,9 @@ class Function:
     reads_media: bool
     wants_session: bool
     doc: str
+    field: str | None = None
+    returns: type | None = None
+    ahead: bool = True
 
     @property
     def arities(self) -> range:
@@ -121,7 +128,13 @@ class Table:
 
 
 def function(
-    *, deterministic: bool = True, directonly: bool = False, perishable: bool = False, remembered: bool = True
+    *,
+    deterministic: bool = True,
+    directonly: bool = False,
+    perishable: bool = False,
+    remembered: bool = True,
+    field: str | None = None,
+    ahead: bool | None = None,
 ) -> Callable[[F], F]:
     """Register the def below as an SQL function of its name.
 
@@ -140,13 +153,23 @@ def function(
             directonly=directonly,
             perishable=perishable,
             remembered=remembered and deterministic and not perishable and reads_media,
+            field=field,
+            ahead=not directonly if ahead is None else ahead,
             reads_media=reads_media,
             wants_session="session" in wants,
             doc=inspect.getdoc(call) or "",
+            returns=returned(get_type_hints(call).get("return")),
         )
         return call
 
     return register
+
+
+def returned(annotation: Any) -> type | None:
+    """The SQL type among Python's that an annotation of a result stands for, if it is one."""
+    union = get_origin(annotation) in (Union, UnionType)
+    kinds = [kind for kind in (get_args(annotation) if union else [annotation]) if kind is not NoneType]
+    return kinds[0] if len(kinds) == 1 and kinds[0] in (int, float, str, bytes) else None
 
 
 def table(*columns: Column) -> Callable[[F], F]:

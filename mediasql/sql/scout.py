@@ -3,10 +3,10 @@
 SQLite calls functions one row at a time and waits for each answer. So when the first answer is not at hand, the same
 statement is run again, nested, on the same connection: there our functions answer from memory, or note what they would
 need and return NULL. When a window of notes is full the nested run ends; everything noted is fetched at once, and the
-outer run finds its answers on their way. The window is twice what the statement has consumed, 16 at least: at most
-about twice of what is needed is ever fetched, a LIMIT stays cheap, and n rows are scouted log2(n) times. A statement
+outer run finds its answers on their way. The window of a statement with a LIMIT is what it has consumed and 16 more, so
+that no more than twice of what is needed, and 16, is ever fetched; n rows are scouted log(n) times. A statement
 without LIMIT is taken to run to its end: its window begins at 64 and is eight times what it consumed, since each step
-costs the latency of its slowest file.
+costs the latency of its slowest file; and while it waits for a slow one, it is scouted on before the line runs dry.
 
 Wrong guesses cost time, never results: what the scout did not foresee is fetched when it is asked for.
 """
@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
@@ -26,6 +26,7 @@ from ..media.probe import Answer
 from .ahead import Ahead, Outcome, Wanted
 
 if TYPE_CHECKING:
+    from .bindings import Bindings
     from .executions import Executions
     from .session import Session
 
@@ -55,6 +56,7 @@ class _Full(Exception):
 class Execution:
     """One run of a statement, and `sql`, the SELECT that makes the same calls.
 
+    takes      how many of the statement's positional bindings `sql` takes; None for those in place, or all by name
     ignored    functions that a write calls without using what they return: VIRTUAL columns, mostly
     consumed   cold calls that it made
     ahead      notes that it has not come to
@@ -67,6 +69,7 @@ class Execution:
     identity: Hashable
     sql: str
     started: float
+    takes: int | None = None
     ignored: frozenset[str] = frozenset()
     consumed: int = 0
     ahead: int = 0
@@ -79,11 +82,16 @@ class Execution:
     def __post_init__(self) -> None:
         self.bounded = _LIMIT.search(self.sql) is not None
 
+    def taken(self, bindings: Any) -> Any:
+        """Those of the statement's bindings that `sql` takes."""
+        return bindings if self.takes is None else bindings[: self.takes]
+
     @property
     def window(self) -> int:
         """How many answers to hold ahead."""
         if self.bounded:
-            return min(max(SMALLEST_WINDOW, self.least, 2 * self.consumed), LARGEST_WINDOW)
+            most = min(2 * self.consumed, self.consumed + SMALLEST_WINDOW)
+            return min(max(SMALLEST_WINDOW, self.least, most), LARGEST_WINDOW)
         return min(max(UNBOUNDED_WINDOW, self.least, 8 * self.consumed), LARGEST_WINDOW)
 
 
@@ -103,6 +111,8 @@ class Scout:
         self._budget = 0
         self._marker: Hashable = None
         self._met = False
+        self.noted = 0  # calls, ever
+        self.batches: dict[Hashable, Bindings] = {}  # of executemany, under way
         self.identity: Hashable = None  # of the execution that is run ahead
         self._alive: set[Hashable] = set()
         self._looked = 0.0
@@ -122,7 +132,16 @@ class Scout:
     def _take(self, wanted: Wanted) -> tuple[float, Outcome]:
         if not self._ahead.has(wanted.key):
             self._ahead.start([wanted])
-        return self._ahead.take(wanted.key, self._session.check)
+        return self._ahead.take(wanted.key, self._session.check, self._go_further)
+
+    def _go_further(self) -> None:
+        """The statement waits for one file while most of those behind it are there: do not let the line run dry."""
+        execution = self._known.get(self._last)
+        if execution is None or execution.bounded or execution.ended or execution.identity not in self.alive():
+            return
+        execution.least = min(4 * execution.window, LARGEST_WINDOW)
+        if execution.ahead < execution.window:
+            self._run(execution, execution.frontier)
 
     def _is_old(self, outcome: Outcome, owner: Hashable) -> bool:
         """Whether it was fetched for a statement that is over, and may be another by now."""
@@ -136,7 +155,7 @@ class Scout:
             return set()
         if self.active:
             return self._alive
-        return {identity for identity, _ in self.executions.under_way()}
+        return {identity for identity, _ in self.executions.under_way()} | self.batches.keys()
 
     def note(self, wanted: Wanted) -> None:
         """While scouting: an answer is needed that is not at hand. Raises Noted, or _Full."""
@@ -150,11 +169,17 @@ class Scout:
             self._notes[wanted.key] = wanted
             self._noted = wanted.key
             self._budget -= 1
+            self.noted += 1
             if len(self._notes) >= BATCH:
                 self._hand_over()
             if self._budget <= 0:
                 raise _Full
         raise Noted
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the scout runs over what the statement itself has come by already."""
+        return self.active and not self._met
 
     def meets(self, key: Hashable) -> None:
         """While scouting: a call came by. Behind the one where the last scout ended, notes are taken."""
@@ -167,6 +192,8 @@ class Scout:
 
     def _look_ahead(self, wanted: Wanted) -> None:
         assert self.executions is not None
+        for batch in self.batches.values():
+            batch.wake(wanted.least)
         owner = self._ahead.owner(wanted.key)
         now = time.monotonic()
         if owner is not None and (owner != self._last or now - self._looked > _LOOK):
@@ -211,14 +238,32 @@ class Scout:
         """Want nothing more for executions that ended; what came for them is kept as an answer like any other."""
         self._known = {identity: known for identity, known in self._known.items() if identity in alive}
         for key, at, answer in self._ahead.leftovers(alive):
-            self._session.keep(key, at, answer)
+            self._session.memory.keep(key, at, answer)
 
     def _run(self, execution: Execution, marker: Hashable) -> None:
         """Run the statement until the window is full, it ends, or patience does."""
         budget = execution.window - max(execution.ahead, 0)
-        self._budget, self._marker, self._met, self._notes, self._noted = budget, marker, False, {}, None
-        now = time.monotonic()
-        clock = _Clock(now + max(_PATIENCE, now - execution.started))
+        self._noted = None
+        try:
+            self.run_ahead(execution, budget, [None], marker)
+        finally:
+            execution.ahead = max(execution.ahead, 0) + budget - self._budget
+            if self._noted is not None:
+                execution.frontier = self._noted
+            self._ahead.low = 0 if execution.ended or execution.bounded else self._ahead.coming // 2
+
+    def repeated(self, identity: Hashable, sql: str, bindings: Any, started: float) -> Execution | None:
+        """The executions of `sql` with many bindings, such as these; None where it should not be run ahead."""
+        self._last = identity
+        return self.executions.repeated(identity, sql, bindings, started) if self.executions is not None else None
+
+    def run_ahead(self, execution: Execution, budget: int, many: Iterable[Any], marker: Hashable = None) -> None:
+        """Run the statement with each of these bindings, until so many calls are noted or it took too long.
+
+        Notes are taken behind the call `marker`, where there is one.
+        """
+        self._budget, self._notes, self._marker, self._met = budget, {}, marker, marker is None
+        clock = _Clock(late_from(execution.started))
         self.identity, self._alive = execution.identity, self.alive()
         connection = self._session.connection
         cursor = self._session.statement.cursor()
@@ -226,8 +271,9 @@ class Scout:
         self.active, self.ignored = True, execution.ignored
         try:
             with self._session.statement.unwatched():
-                for _ in cursor.execute(execution.sql):
-                    pass
+                for bindings in many:
+                    for _ in cursor.execute(execution.sql, execution.taken(bindings)):
+                        pass
             execution.ended = True
         except _Full:
             execution.ended = False
@@ -240,10 +286,13 @@ class Scout:
             self.active = False
             connection.set_progress_handler(None, id=clock)
             cursor.close(True)
-            execution.ahead = max(execution.ahead, 0) + budget - self._budget
-            if self._noted is not None:
-                execution.frontier = self._noted
             self._hand_over()
+
+
+def late_from(started: float) -> float:
+    """When looking ahead, for what was started at that time, takes too long if it begins now."""
+    now = time.monotonic()
+    return now + max(_PATIENCE, now - started)
 
 
 class _Clock:

@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..config import Config
 from ..errors import (
-    Forbidden,
+    ForbiddenByPolicy,
     MediaError,
     NotFound,
     TransientError,
-    UnavailableError,
-    Unsupported,
     UsageError,
 )
+from ..media.answers import opened
 from ..media.probe import Answer, Want, probe_bytes
 from ..storage import loop
 from ..storage.location import Location
+from ..storage.providers.base import ObjectInfo, changed
+from ..storage.providers.local import local_path
 from ..storage.store import Store
 from .ahead import Ahead, Outcome, Wanted
 from .calls import Recent
+from .failures import Failures, about, shown
+from .leases import Leases
 from .listings import Listings
+from .memory import NEVER, Memory, Reader
 from .scout import Noted, Scout
 
-MOST_ANSWERS = 100_000
-MOST_FAILURES = 100_000
 MOST_VALUES = 200_000
 VALUES_AGE = 60.0  # seconds, or `max_age` where that is less
-_SHOWN = 200  # characters of an argument in an error message
 
 
 class Statement(Protocol):
     """What the SQLite binding tells about the statement that calls us."""
 
     @property
-    def moment(self) -> Hashable:
+    def moment(self) -> frozenset[Hashable]:
         """What is different when another statement is executed, or one anew."""
 
     @property
@@ -50,7 +48,7 @@ class Statement(Protocol):
         """Whether the statement under way changes the database."""
 
     def needs(self, function: str) -> bool:
-        """Whether the statement under way uses what `function` returns. Called from what SQLite called."""
+        """Whether the statement under way uses what `function` returns. Called from the module that SQLite called."""
 
     def running(self) -> list[Any]:
         """The statements under way, as `Executions` of the same binding takes them."""
@@ -68,62 +66,9 @@ class Statement(Protocol):
         """Statements run in here are our own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One thing that failed, for `media_errors`. Times are ISO 8601 in UTC."""
-
-    url: str
-    function: str
-    error: str
-    kind: str
-    status: int | None
-    attempts: int
-    first_time: float
-    last_time: float
-
-
 def is_local(url: str) -> bool:
     """Whether a URL is, or may be, a path of this machine."""
     return "://" not in url or url[:5].lower() == "file:"
-
-
-_KINDS: list[tuple[type[MediaError], str]] = [
-    (NotFound, "not found"),
-    (Forbidden, "forbidden"),
-    (Unsupported, "unsupported"),
-    (TransientError, "transient"),
-    (UnavailableError, "damaged"),
-]
-
-
-class Failures:
-    """What failed, by URL and function; the oldest are forgotten beyond 100,000."""
-
-    def __init__(self) -> None:
-        self._all: OrderedDict[tuple[str, str], Failure] = OrderedDict()
-        self.total = 0
-
-    def add(self, url: str, function: str, error: MediaError) -> None:
-        now = time.time()
-        known = self._all.pop((url, function), None)
-        kind = next(name for cls, name in _KINDS if isinstance(error, cls))
-        failure = Failure(url, function, str(error), kind, error.status, 1, now, now)
-        if known is not None:
-            failure = replace(failure, attempts=known.attempts + 1, first_time=known.first_time)
-        self._all[url, function] = failure
-        self.total += 1
-        if len(self._all) > MOST_FAILURES:
-            self._all.popitem(last=False)
-
-    def mended(self, url: str, function: str) -> None:
-        """The call succeeded, so that it is no longer among the failures."""
-        self._all.pop((url, function), None)
-
-    def __iter__(self) -> Any:
-        return iter(list(self._all.values()))
-
-    def __len__(self) -> int:
-        return len(self._all)
 
 
 class Session:
@@ -147,12 +92,16 @@ class Session:
         self.listings = Listings(self)
         self.functions: dict[str, Any] = {}  # of the application, by name in lower case; as registry.Function
         self.recent = Recent()
-        self._answers: OrderedDict[Any, tuple[float, Answer]] = OrderedDict()
+        self.leases = Leases()
+        self.memory = Memory(self.store, opened(config))
+        if self.memory.disk is not None:
+            self.memory.disk.tell(self)
         self._values: list[dict[str, Any]] = []
         self.remembered_until = 0.0
         self._failed: dict[Any, Answer | MediaError] = {}
         self._failed_in: Hashable = None
-        self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.EXIF, Answer(object=None))  # type: ignore[arg-type]
+        self._began: tuple[Hashable, float] = (None, 0.0)  # the statement that asked last, and since when it is known
+        self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.OBJECT, Answer(ObjectInfo(size=0)))
 
     @property
     def connection(self) -> Any:
@@ -168,8 +117,8 @@ class Session:
         return self.row(*value)
 
     def check(self) -> None:
-        """Raise when the query was interrupted."""
-        if self._interrupted():
+        """Raise when the query was interrupted, or has to end for what it waits for to go on."""
+        if self._interrupted() or loop.stuck():
             raise KeyboardInterrupt("the query was interrupted")
 
     def wait(self, coroutine: Any) -> Any:
@@ -182,43 +131,89 @@ class Session:
             raise Noted
         return loop.run(coroutine, self.check)
 
-    def answer(self, url: str, want: Want) -> Answer:
+    def answer(self, url: str, want: Want, listed: ObjectInfo | None = None, *, anew: bool = False) -> Answer:
         """What is known of an object, asked for when it is not. Raises MediaError when it cannot be read.
 
-        Answers are used again for `max_age`, those of local files until their size or time changes; a failure of the
-        same statement is not asked for again.
+        Answers are used again for `max_age`, and then if the store says that nothing changed; those of local files
+        until their size or time changes. What was missing or refused is not asked for again for `failure_age`, what
+        failed otherwise not in the same statement.
+
+        listed  what a listing just said of the object
+        anew    the store is asked, even where its bytes are on disk
         """
         key = self.version(url)
-        now = time.monotonic()
-        known = self._answers.get(key)
-        if known is not None and known[1].satisfies(want) and self._fresh(now - known[0]):
-            self._answers.move_to_end(key)
+        # The scout runs over what the statement has consumed, which may be long: too long to look on disk for each.
+        known = self.memory.here(key) if self.scout.repeats else self.memory.find(key)
+        stale: Answer | None = None
+        if known is not None and (outcome := self._valid(key, known, want, listed)) is not None:
             if self.scout.active:
                 self.scout.meets(key)
-            return known[1]
-        wanted = Wanted(key, Location.parse(url), want)
+            if isinstance(outcome, MediaError):
+                raise outcome.again()
+            return outcome
+        if known is not None and isinstance(known[1], Answer) and known[1].satisfies(want) and not is_local(url):
+            stale = known[1]
+        now = time.monotonic()
+        wanted = Wanted(key, Location.parse(url), want, known=stale, anew=anew)
         if self.scout.active:
             return self._foreseen(wanted)
         if self._failed and self._failed_in != (moment := self.statement.moment):
             self._failed.clear()
             self._failed_in = moment
-        outcome: Outcome | None = self._failed.get(key)
-        if outcome is None:
-            outcome = self.scout.answer(wanted)
-        if isinstance(outcome, MediaError):
-            if not isinstance(outcome, UsageError):
-                self._failed[key] = outcome
+        answer: Outcome | None = self._failed.get(key)
+        if answer is None:
+            answer = self.scout.answer(wanted)
+            if isinstance(answer, Answer | MediaError):
+                self.memory.keep(key, now, answer)
+        if isinstance(answer, MediaError):
+            if not isinstance(answer, UsageError):
+                self._failed[key] = answer
                 self._failed_in = self.statement.moment
-            raise outcome.again()
-        assert isinstance(outcome, Answer)
-        self.keep(key, now, outcome)
-        return outcome
+            raise answer.again()
+        assert isinstance(answer, Answer)
+        return answer
 
-    def keep(self, key: Hashable, at: float, answer: Answer) -> None:
-        """Know this answer, which was given at that time."""
-        self._answers[key] = (at, answer)
-        if len(self._answers) > MOST_ANSWERS:
-            self._answers.popitem(last=False)
+    def refresh(self, url: str) -> bool:
+        """Ask the store about an object now. Whether it is another than was known. Raises MediaError."""
+        key = self.version(url)
+        known = self.memory.find(key)
+        self.memory.expire(key)
+        self.forget_values()
+        self._failed.pop(key, None)
+        want = Want.HEADER if known is not None and isinstance(known[1], Answer) and known[1].info else Want.OBJECT
+        answer = self.answer(url, want, anew=True)
+        self.memory.outdate()  # not before the answer is kept, or they would take the old one again
+        self.store.told(Location.parse(url), answer.object)
+        return known is None or isinstance(known[1], MediaError) or changed(known[1].object, answer.object)
+
+    def _valid(
+        self, key: Hashable, known: tuple[float, Answer | MediaError], want: Want, listed: ObjectInfo | None
+    ) -> Answer | MediaError | None:
+        """What is known, if it may be used; None when the store has to be asked."""
+        at, outcome = known
+        if isinstance(outcome, Answer):
+            if not outcome.satisfies(want):
+                return None
+            limit = self.config.max_age
+            if listed is not None and listed.size is not None:
+                if changed(outcome.object, listed):
+                    self.memory.forget(key)
+                    self.forget_values()
+                    return None
+                if listed.etag is not None and listed.etag == outcome.object.etag:
+                    return outcome  # the store has just said that it is still this version
+        else:
+            limit = self.config.failure_age
+            if isinstance(outcome, NotFound) and listed is not None and listed.size is not None:
+                limit = 0  # the store has just said that it is there
+        fresh = at != NEVER if limit is None else time.monotonic() - at <= limit
+        return outcome if fresh or at >= self._statement_began() else None
+
+    def _statement_began(self) -> float:
+        """Since when the statement under way asks, for what was true then is true for the whole of it."""
+        if not self.scout.active and (moment := self.statement.moment) != self._began[0]:
+            self._began = moment, time.monotonic()
+        return self._began[1]
 
     def _foreseen(self, wanted: Wanted) -> Answer:
         """While scouting: the answer if it has arrived. Raises Noted when it is still to come."""
@@ -249,21 +244,34 @@ class Session:
             self.remembered_until = now + min(self.config.max_age or VALUES_AGE, VALUES_AGE)
         return True
 
+    def foresee(self, reader: Reader, url: str, field: str | None, known: dict[str, Any]) -> None:
+        """Learn the values of what was kept on disk after `url`, which a scan will mostly ask for next."""
+        if field is None:
+            return
+        age = self.config.max_age
+        # They are used again until `remembered_until`, so they must be true until then.
+        left = max(self.remembered_until - time.monotonic(), 0.0)
+        since = 0.0 if age is None else time.time() - age + left
+        if len(known) >= MOST_VALUES // 2:
+            known.clear()
+        known.update(self.memory.values(reader, url, field, since))
+
     def forget_values(self) -> None:
         """Ask for every value anew; the answers that they come from may still be known."""
         for values in self._values:
             values.clear()
 
-    def _fresh(self, age: float) -> bool:
-        return self.config.max_age is None or age <= self.config.max_age
+    def outdated(self) -> None:
+        """Another session learnt something new. From any thread."""
+        self.remembered_until = 0.0
 
     def version(self, url: str) -> Hashable:
         """What an answer is known by: the URL; of a local file also what tells one version from the next."""
         if not is_local(url):
             return url
+        if self.store.policy is not None:
+            self.store.policy.check(Location.parse(url))
         try:
-            from ..storage.providers.local import local_path
-
             status = os.stat(local_path(Location.parse(url)))
         except (OSError, ValueError):
             return url
@@ -272,19 +280,21 @@ class Session:
     def blob_answer(self, data: bytes, want: Want) -> Answer:
         """What is known of media that is given as bytes."""
         blob, known, answer = self._last_blob
-        if known < want or blob != data or answer.object is None:
+        if known < want or blob != data:
             answer = probe_bytes(data, want)
             self._last_blob = (data, want, answer)
         return answer
 
     def failed(self, function: str, arguments: tuple[Any, ...], error: MediaError) -> None:
-        """Decide on the failure of a call: return for NULL, or raise. What is not a wrong call is recorded."""
+        """Decide on the failure of a call: return for NULL, or raise. Of wrong calls only refusals are recorded."""
         if self.scout.active:  # the outer run will come to it
             return
         explained = error.again(f"{function}({shown(arguments)}): {error}")
         if isinstance(error, UsageError):
+            if isinstance(error, ForbiddenByPolicy):
+                self.failures.add(about(arguments), function, error)
             raise explained from error
-        self.failures.add(_about(arguments), function, error)
+        self.failures.add(about(arguments), function, error)
         if self.config.on_error == "raise" or (isinstance(error, TransientError) and self.statement.writing):
             self.ahead.cancel()  # nobody will come for what follows
             raise explained from error
@@ -292,31 +302,14 @@ class Session:
     def mended(self, function: str, arguments: tuple[Any, ...]) -> None:
         """A call succeeded, so that it is no longer among the failures."""
         if len(self.failures):
-            self.failures.mended(_about(arguments), function)
+            self.failures.mended(about(arguments), function)
 
     def close(self) -> None:
         """Close network connections. The session opens them again when it is used."""
+        for key, at, answer in self.ahead.leftovers(()):
+            self.memory.keep(key, at, answer)
         self.ahead.close()
         self.store.close()
-
-
-def shown(arguments: tuple[Any, ...]) -> str:
-    """Arguments as they would be written in SQL, cut to a readable length."""
-    return ", ".join(map(_literal, arguments))
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bytes):
-        return f"<BLOB of {len(value)} bytes>"
-    if isinstance(value, str):
-        text = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
-        return "'" + text.replace("'", "''").replace("\0", "\\0") + "'"
-    return "NULL" if value is None else str(value)
-
-
-def _about(arguments: tuple[Any, ...]) -> str:
-    """What a call is about, for `media_errors`: a URL, or a text that tells BLOBs apart."""
-    first = arguments[0] if arguments else ""
-    if isinstance(first, bytes):
-        return f"BLOB of {len(first)} bytes, SHA-256 {hashlib.sha256(first).hexdigest()[:16]}"
-    return str(first)
+        self.leases.end()
+        if self.memory.disk is not None:
+            self.memory.disk.flush()

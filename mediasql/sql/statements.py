@@ -1,4 +1,4 @@
-"""Which statements of an APSW connection are under way, and what they need of a function that they call.
+"""Which statements of a connection are under way, and what they need of a function that they call.
 
 Nothing is hooked: when a function has to know, it asks SQLite which statements were started and have not ended. A write
 among them that has not given a row of RETURNING is being executed at this moment, since it does all its changes in its
@@ -11,12 +11,13 @@ import sys
 import weakref
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import apsw
 
 from .c_api import CApi, Running, c_api
-from .callers import executes
+from .callers import executes, outside
 from .liveness import unused_functions
 
 _MOST_PLANS = 1000
@@ -29,15 +30,21 @@ _CONFIG = (
 
 
 class Statements:
-    """The statements of one connection. Where SQLite cannot be asked, every value is needed."""
+    """The statements of one connection. Where SQLite cannot be asked, every value is needed.
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    `api` asks the SQLite of the connection; by default that of APSW.
+    """
+
+    def __init__(self, connection: apsw.Connection, api: CApi | None = None) -> None:
         self._reference = weakref.ref(connection)
-        self._api: CApi | None = c_api()
+        self._api = api or c_api()
         self._database = connection.sqlite3_pointer()
         self._busy = False
         self._plans: dict[str, frozenset[str]] = {}
+        self._last: tuple[int, frozenset[str]] = 0, frozenset()  # an execution, and what it does not use
         self._state: Any = None
+        self._names: list[str] = []
+        self._versions: list[str] = []
         self._has_samples = False
 
     @property
@@ -53,9 +60,9 @@ class Statements:
         return self._api.running(self._database)
 
     @property
-    def moment(self) -> Hashable:
+    def moment(self) -> frozenset[Hashable]:
         """What is different when another statement is executed, or one anew."""
-        return frozenset((statement.pointer, statement.run) for statement in self.running())
+        return frozenset(statement.execution for statement in self.running())
 
     @property
     def writing(self) -> bool:
@@ -74,7 +81,7 @@ class Statements:
             self._busy = before
 
     def needs(self, function: str) -> bool:
-        """Whether the statement under way uses what `function` returns. Call it from what SQLite called."""
+        """Whether the statement under way uses what `function` returns. Call it from the module that SQLite called."""
         if self._connection.txn_state() != apsw.SQLITE_TXN_WRITE:  # nothing writes, so a read is what calls
             return True
         write, others = None, []
@@ -91,9 +98,13 @@ class Statements:
         # One that gave a row may wait for its next step, as a loop over it does, or be read on by what the write calls.
         if any(not statement.gave_a_row for statement in others):
             return True
-        if others and not executes(sys._getframe(1).f_back):
+        if others and not self._reads_wait(write, outside(sys._getframe(1))):
             return True
         return function.lower() not in self.unused(write)
+
+    def _reads_wait(self, write: Running, caller: FrameType | None) -> bool:
+        """Whether reads that gave a row wait for their next step while `write` runs, as `caller` tells."""
+        return executes(caller)
 
     def cursor(self) -> apsw.Cursor:
         """A cursor for our own statements, of which the application's tracers are not told."""
@@ -114,19 +125,29 @@ class Statements:
 
     def unused(self, statement: Running) -> frozenset[str]:
         """Lower-case names of the functions that a statement under way calls and whose results it does not use."""
-        assert self._api is not None
-        with self.unwatched():
+        if statement.execution != self._last[0]:  # its program stays what it is, whatever happens to the schema
+            before, self._busy = self._busy, True  # `unwatched` costs more than all that is done here for most rows
             try:
-                self._forget_old_plans()
-                sql = self._api.text(statement)
-                if self._depends_on_bindings(sql):
-                    expanded = self._api.expanded(statement)
-                    return frozenset() if expanded is None else self._explain(expanded, 0)
-                if sql not in self._plans:
-                    self._plans[sql] = self._explain(sql, self._api.parameters(statement))
-                return self._plans[sql]
-            except (apsw.Error, UnicodeError):
-                return frozenset()
+                self._last = statement.execution, self._plan(statement)
+            finally:
+                self._busy = before
+        return self._last[1]
+
+    def _plan(self, statement: Running) -> frozenset[str]:
+        assert self._api is not None
+        try:
+            self._forget_old_plans()
+            sql = self._api.text(statement)
+            known = self._plans.get(sql)
+            if known is not None:
+                return known
+            if self._depends_on_bindings(sql):
+                expanded = self._api.expanded(statement)
+                return frozenset() if expanded is None else self._explain(expanded, 0)
+            found = self._plans[sql] = self._explain(sql, self._api.parameters(statement))
+            return found
+        except (apsw.Error, UnicodeError):
+            return frozenset()
 
     def _explain(self, sql: str, parameters: int) -> frozenset[str]:
         # SQLite does not see that an EXPLAIN is of an earlier schema, so it must not come from APSW's cache.
@@ -136,14 +157,21 @@ class Statements:
         """Forget plans when the schema is another than theirs, or something else that the compiler looks at."""
         connection, execute = self._connection, self.cursor().execute
         names = connection.db_names()
-        quoted = [apsw.format_sql_value(name) for name in names]
-        schemas = [execute(f"PRAGMA {name}.schema_version").get for name in quoted]
-        state = schemas, [connection.config(option, -1) for option in _CONFIG], connection.authorizer, names
+        if names != self._names:
+            self._names = names
+            self._versions = [f"PRAGMA {apsw.format_sql_value(name)}.schema_version" for name in names]
+        config = connection.config
+        state = (
+            [execute(version).get for version in self._versions],
+            [config(option, -1) for option in _CONFIG],
+            connection.authorizer,
+            names,
+        )
         if state != self._state or len(self._plans) > _MOST_PLANS:
             self._plans.clear()
             self._state = state
             find = "SELECT 1 FROM {}.sqlite_schema WHERE name = 'sqlite_stat4'"
-            self._has_samples = any(execute(find.format(name)).get for name in quoted)
+            self._has_samples = any(execute(find.format(apsw.format_sql_value(name))).get for name in names)
 
     def _depends_on_bindings(self, sql: str) -> bool:
         """Whether the planner may look at bound values: for patterns, and with the samples of ANALYZE (STAT4)."""

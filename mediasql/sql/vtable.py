@@ -15,9 +15,10 @@ import apsw
 
 from ..errors import MediaError, UsageError
 from .call import convert, sql_value
+from .failures import shown
 from .registry import Condition, Table
 from .scout import Noted
-from .session import Session, shown
+from .session import Session
 
 _OPERATORS = {
     apsw.SQLITE_INDEX_CONSTRAINT_EQ: "=",

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import MediaError, TransientError
 from ..storage import loop
+from ..storage.fetch import of_one_version
 from ..storage.location import Location
-from ..storage.store import PART, Store
+from ..storage.providers.base import PART
+from ..storage.store import Store
 
 if TYPE_CHECKING:
     from .ahead import Wanted
@@ -105,8 +107,16 @@ class Ticket:
         """The result of `work` in a thread, when there is one for it."""
         return await self._workshop.in_thread(self, work)
 
+    def learn(self, size: int) -> None:
+        """So much was read of a file at first; the next ones may be like it."""
+        self.hold(size)
+        self._workshop.learn(size)
+
     async def fetch(self, location: Location) -> bytes:
         """The whole object. It pauses between its parts while too much is held."""
+        return await of_one_version(lambda: self._fetch(location))
+
+    async def _fetch(self, location: Location) -> bytes:
         parts: list[bytes] = []
         size = 0
         async for chunk in self._workshop.store.parts(location):

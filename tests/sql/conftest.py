@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from PIL import Image
 
 import mediasql
 from tests.servers.http import HttpServer
+
+Connect = Callable[..., mediasql.MediaConnection]
 
 
 def picture(width: int, height: int) -> bytes:
@@ -48,6 +51,20 @@ def _pictures(http_server: HttpServer) -> Web:
 def web(_pictures: Web) -> Web:
     _pictures.server.reset()
     return _pictures
+
+
+@pytest.fixture
+def connect(environment: object) -> Iterator[Connect]:
+    """Makes connections that are closed when the test ends."""
+    made: list[mediasql.MediaConnection] = []
+
+    def connect(**config: Any) -> mediasql.MediaConnection:
+        made.append(mediasql.connect(**{"timeout": 20, **config}))
+        return made[-1]
+
+    yield connect
+    for connection in made:
+        connection.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from typing import Any
@@ -74,6 +75,32 @@ def test_sqlite_tells_its_statements() -> None:
     assert api().expanded(running) == cursor.expanded_sql == "SELECT 1, 'ä' UNION ALL SELECT 2, 'x''y'"
     one.close()
     assert api().running(con.sqlite3_pointer()) == []
+    con.close()
+
+
+def test_executions_have_numbers_of_their_own() -> None:
+    """The same at each look, for whoever looks; another for the same statement anew, and for one in its place."""
+    con = apsw.Connection(":memory:")
+    other = copy.copy(api())
+
+    def number(which: c_api.CApi) -> int:
+        (running,) = which.running(con.sqlite3_pointer())
+        return running.execution
+
+    numbers, places = set(), set()
+    for turn in range(60):
+        # APSW keeps two of three statements for the next turn; the third is gone, and its place is free.
+        cursor = con.execute("SELECT ? UNION ALL SELECT 2", (turn,), can_cache=turn % 3 < 2)
+        look, again = (api(), other) if turn % 2 else (other, api())
+        next(cursor)
+        if turn % 5 == 4:
+            continue  # nobody looks at it
+        numbers.add(number(look))
+        places.add(api().running(con.sqlite3_pointer())[0].pointer)
+        assert next(cursor) == (2,)
+        assert number(again) in numbers
+    assert len(numbers) == 48
+    assert len(places) < 48
     con.close()
 
 

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mediasql
+from tests.servers.http import HttpServer
 from tests.sql.conftest import Web
 
 PRAGMAS = ("foreign_keys", "legacy_alter_table", "recursive_triggers", "writable_schema", "defer_foreign_keys")
@@ -364,4 +365,45 @@ def test_random_tables(seed: int) -> None:
     assert apart(after, 1) == apart(before, 0)
     assert con.execute(f"SELECT count(*) FROM t WHERE added IS NOT typeof({names[0]}) || quote({names[-1]})").get == 0
     assert con.execute("PRAGMA integrity_check").get == "ok"
+    con.close()
+
+
+class Point:
+    """Its name has `int` in it."""
+
+
+def test_the_type_of_a_function_of_the_application(con: mediasql.MediaConnection) -> None:
+    @con.media_function
+    def brightness(image: bytes) -> float | None:
+        return 0.5
+
+    @con.media_function(batch_size=2)
+    def label(image: list[bytes]) -> list[str]:
+        return [""] * len(image)
+
+    @con.media_function
+    def place(image: bytes) -> Point:
+        return Point()
+
+    con.execute("CREATE TABLE t(image)")
+    for name in ("brightness", "label", "place"):
+        con.add_computed_column("t", f"its_{name}", f"{name}(image)")
+    declared = con.execute("SELECT name, type FROM pragma_table_xinfo('t')").fetchall()
+    assert declared == [("image", ""), ("its_brightness", "REAL"), ("its_label", "TEXT"), ("its_place", "")]
+
+
+def test_in_sql_it_reads_ahead_and_takes_a_type(web: Web, http_server: HttpServer) -> None:
+    con = mediasql.connect(timeout=20)
+    con.execute("CREATE TABLE t(image)")
+    places = [(f"{http_server.url}/slow/200/p{number % 10}.jpg?{number}",) for number in range(30)]
+    con.executemany("INSERT INTO t VALUES (?)", places)
+    web.asked()
+    arguments = ("t", "w", "width(image)", 1, "FLOAT")
+    added = con.execute("SELECT add_computed_column(?, ?, ?, ?, ?)", arguments).get
+    assert added == "Added 30 column values with 0 errors"
+    times = [request.at for request in http_server.requests()]
+    assert len(times) == 30
+    assert max(sum(at <= other < at + 0.2 for other in times) for at in times) >= 16
+    assert con.execute("SELECT type FROM pragma_table_xinfo('t') WHERE name = 'w'").get == "FLOAT"
+    assert con.execute("SELECT typeof(w), sum(w) FROM t").fetchall() == [("real", 3 * sum(range(100, 110)))]
     con.close()

@@ -35,6 +35,27 @@ def test_inserting_references_asks_for_nothing(con: mediasql.MediaConnection, we
     assert web.asked() == {}
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_inserting_references_within_a_loop_asks_for_nothing(
+    con: mediasql.MediaConnection, web: Web, many: bool
+) -> None:
+    """The SELECT of the loop is half-read: what calls might be its next step, but is the INSERT."""
+    images(con, web, 0)
+    con.execute("CREATE TABLE source AS SELECT value AS n FROM json_each('[1, 2, 3]')")
+    insert = "INSERT INTO images(image) VALUES (?)"
+    with con:
+        for (number,) in con.execute("SELECT n FROM source"):
+            url = (web.url(number),)
+            con.executemany(insert, [url]) if many else con.execute(insert, url)
+    assert web.asked() == {}
+    with con:
+        reading = con.execute("SELECT width FROM images")
+        con.execute(insert, (web.url(4),))
+        assert [row[0] for row in reading] == [101, 102, 103, 104]
+        con.execute("UPDATE images SET note = (SELECT width(image))")
+    assert web.asked() == {f"/p{number}.jpg": 1 for number in (1, 2, 3, 4)}
+
+
 @pytest.mark.parametrize(
     ("needing", "returns"),
     [

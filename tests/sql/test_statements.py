@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 import mediasql
+from mediasql.sql.statements import Statements
 from tests.sql.test_liveness import Database, value_of
 
 
@@ -113,6 +114,50 @@ def test_schemas_that_change(database: Database, tmp_path: Any) -> None:
     con.execute("ROLLBACK TO s; RELEASE s")
     con.execute(insert)
     assert con.execute("SELECT count(*), min(v) FROM log").fetchall() == [(2, V["d"])]
+
+
+def test_an_authorizer_that_comes_and_goes(database: Database) -> None:
+    """It may make NULL of what a statement reads, and then nobody uses the value."""
+    con = database.connection
+    con.execute("CREATE TABLE log(v)")
+    con.execute("CREATE TRIGGER r AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.v); END")
+
+    def hides(operation: int, table: str | None, column: str | None, schema: str | None, trigger: str | None) -> int:
+        return apsw.SQLITE_IGNORE if operation == apsw.SQLITE_READ and column == "v" else apsw.SQLITE_OK
+
+    for authorizer in (hides, None, hides, None):
+        con.authorizer = authorizer
+        con.execute("INSERT INTO t(url) VALUES ('d')")
+    con.authorizer = None
+    assert con.execute("SELECT v FROM log").fetchall() == [(None,), (V["d"],), (None,), (V["d"],)]
+    assert database.fetches == {"f": 2}
+
+
+def test_another_schema_is_attached(database: Database) -> None:
+    """A table of the same name is found in another schema then, with other columns that nobody uses."""
+    con = database.connection
+    insert = "INSERT INTO s(url) VALUES ('a')"
+    con.execute("ATTACH ':memory:' AS one")
+    con.execute("CREATE TABLE one.s(url, v AS (f(url)), x AS (g(url)) STORED)")
+    con.execute(insert)
+    con.execute("DETACH one; ATTACH ':memory:' AS two")
+    con.execute("CREATE TABLE two.s(url, v AS (f(url)) STORED, x AS (g(url)))")
+    con.execute(insert)
+    assert database.fetches == {"f": 1, "g": 1}
+    assert con.execute("SELECT v FROM s").fetchall() == [(V["a"],)]
+
+
+def test_a_plan_is_looked_for_once_in_an_execution(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[None] = []
+    forget = Statements._forget_old_plans
+    monkeypatch.setattr(Statements, "_forget_old_plans", lambda self: (looks.append(None), forget(self)))
+    con = database.connection
+    with con:
+        con.execute("INSERT INTO t(url) VALUES ('d'), ('e'), ('f')")
+        assert len(looks) == 1
+        con.executemany("INSERT INTO t(url) VALUES (?)", [("g",), ("h",)])
+        assert len(looks) == 3
+    assert database.fetches == {}
 
 
 def test_another_connection_changes_the_schema(tmp_path: Any) -> None:

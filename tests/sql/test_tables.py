@@ -85,7 +85,7 @@ def test_streams_and_exif_of_urls_and_blobs(con: mediasql.MediaConnection) -> No
 
 
 def test_tables_about_one_file_have_no_rows_where_functions_give_null(web: Web) -> None:
-    con = mediasql.connect(timeout=1)
+    con = mediasql.connect(timeout=1, failure_age=0)
     for table in ("media_streams", "media_exif"):
         for path, kind in (("missing.jpg", "not found"), ("text.jpg", "damaged"), ("s/500/p1.jpg", "transient")):
             url = f"{web.server.url}/{path}"

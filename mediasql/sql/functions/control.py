@@ -22,11 +22,14 @@ def media_version() -> str:
 
 
 @function(deterministic=False, directonly=True)
-def add_computed_column(session: Session, table: str, name: str, expression: str, stored: int = 1) -> str:
+def add_computed_column(
+    session: Session, table: str, name: str, expression: str, stored: int = 1, type: str = ""
+) -> str:
     """Add a generated column to a table, for hosts that have only SQL; `SELECT` it by itself, outside of a query.
 
     `stored` 1 computes all values now and keeps them, so that any SQLite tool can read and index them; 0 computes them
-    when they are read. Everything else of the table stays as it is.
+    when they are read. `type` is the declared type, if that of the function which the expression calls does not do.
+    Everything else of the table stays as it is.
 
     sql> CREATE TABLE images(image IMAGE)
     sql> INSERT INTO images VALUES ('photo.jpg'), ('missing.jpg')
@@ -36,11 +39,11 @@ def add_computed_column(session: Session, table: str, name: str, expression: str
     photo.jpg|640
     missing.jpg|
     """
-    added = computed.add_computed_column(session, table, name, expression, stored=bool(stored))
+    added = computed.add_computed_column(session, table, name, expression, stored=bool(stored), type=type or None)
     return str(added) if stored else f"Added column {name}, computed when it is read"
 
 
-@function(deterministic=False)
+@function(deterministic=False, directonly=True)
 def media_config(session: Session, name: str) -> Any:
     """One option of this connection's configuration. Credentials in `storage_options` are not shown.
 
@@ -51,5 +54,7 @@ def media_config(session: Session, name: str) -> Any:
         raise ConfigError(f"there is no option {name!r}; there are: {', '.join(Config.describe())}")
     value = getattr(session.config, name)
     if name == "storage_options":
-        return {prefix: sorted(options) for prefix, options in value.items()}
+        return {redact(prefix): sorted(options) for prefix, options in value.items()}
+    if isinstance(value, tuple):
+        return [redact(part) for part in value]
     return redact(value) if isinstance(value, str) else value

@@ -9,7 +9,7 @@ from ...media.image import exif_tags
 from ..registry import Media, function
 
 
-@function()
+@function(field="width")
 def width(media: Media) -> int | None:
     """Width in stored pixels, before any orientation is applied; as Pillow's `Image.size` reports it.
 
@@ -19,7 +19,7 @@ def width(media: Media) -> int | None:
     return media.info.width
 
 
-@function()
+@function(field="height")
 def height(media: Media) -> int | None:
     """Height in stored pixels, before any orientation is applied.
 
@@ -50,7 +50,7 @@ def image_format(media: Media) -> str | None:
     return info.format if info.media_type == "image" else None
 
 
-@function()
+@function(field="mode")
 def image_mode(media: Media) -> str | None:
     """The pixel format of an image, by Pillow's name: 'RGB', 'RGBA', 'L', 'P', 'CMYK' and others.
 

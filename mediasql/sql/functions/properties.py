@@ -8,7 +8,7 @@ from typing import Any
 from ..registry import Media, function
 
 
-@function()
+@function(field="media_type")
 def media_type(media: Media) -> str:
     """'image', 'video' or 'audio', by what the file holds rather than by its name.
 
@@ -18,7 +18,7 @@ def media_type(media: Media) -> str:
     return media.info.media_type
 
 
-@function()
+@function(field="mime_type")
 def mime_type(media: Media) -> str:
     """The MIME type, by what the file holds.
 
@@ -28,7 +28,7 @@ def mime_type(media: Media) -> str:
     return media.info.mime_type
 
 
-@function()
+@function(field="size")
 def byte_size(media: Media) -> int | None:
     """The size in bytes; of anything, media or not.
 
@@ -38,7 +38,7 @@ def byte_size(media: Media) -> int | None:
     return media.object.size
 
 
-@function()
+@function(field="etag")
 def etag(media: Media) -> str | None:
     """The entity tag that the store gives this version of the object, without quotes.
 
@@ -48,7 +48,7 @@ def etag(media: Media) -> str | None:
     return media.object.etag
 
 
-@function()
+@function(field="last_modified")
 def last_modified(media: Media) -> str | None:
     """When the object was last written: ISO 8601 in UTC, as SQLite's date functions read it.
 

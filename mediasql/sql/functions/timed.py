@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..registry import Media, function
 
 
-@function()
+@function(field="duration")
 def duration(media: Media) -> float | None:
     """Length in seconds; NULL for images.
 
@@ -15,7 +15,7 @@ def duration(media: Media) -> float | None:
     return media.info.duration
 
 
-@function()
+@function(field="frame_rate")
 def frame_rate(media: Media) -> float | None:
     """Frames per second of the first video stream, on average.
 
@@ -25,7 +25,7 @@ def frame_rate(media: Media) -> float | None:
     return media.info.frame_rate
 
 
-@function()
+@function(field="frame_count")
 def frame_count(media: Media) -> int | None:
     """Number of frames of the first video stream, where the header tells.
 
@@ -35,7 +35,7 @@ def frame_count(media: Media) -> int | None:
     return media.info.frame_count
 
 
-@function()
+@function(field="video_codec")
 def video_codec(media: Media) -> str | None:
     """Codec of the first video stream, by FFmpeg's name.
 
@@ -45,7 +45,7 @@ def video_codec(media: Media) -> str | None:
     return media.info.video_codec
 
 
-@function()
+@function(field="audio_codec")
 def audio_codec(media: Media) -> str | None:
     """Codec of the first audio stream, by FFmpeg's name.
 
@@ -55,7 +55,7 @@ def audio_codec(media: Media) -> str | None:
     return media.info.audio_codec
 
 
-@function()
+@function(field="bit_rate")
 def bit_rate(media: Media) -> int | None:
     """Bits per second of the whole file.
 
@@ -65,7 +65,7 @@ def bit_rate(media: Media) -> int | None:
     return media.info.bit_rate
 
 
-@function()
+@function(field="sample_rate")
 def sample_rate(media: Media) -> int | None:
     """Samples per second of the first audio stream.
 
@@ -75,7 +75,7 @@ def sample_rate(media: Media) -> int | None:
     return media.info.sample_rate
 
 
-@function()
+@function(field="channels")
 def channels(media: Media) -> int | None:
     """Number of channels of the first audio stream.
 

@@ -96,7 +96,7 @@ def media(session: Session, pattern: str, conditions: list[Condition], limit: in
     page_size = min(limit, _PAGE) if limit else _PAGE
     for root, entries in session.listings.pages(pattern, narrowed=narrowed, page_size=page_size):
         for entry in entries:
-            yield Listed(entry.url, entry.path[len(root) :], entry.info, Media(session, entry.url))
+            yield Listed(entry.url, entry.path[len(root) :], entry.info, Media(session, entry.url, entry.info))
 
 
 def _narrowed(conditions: list[Condition], pattern: str, session: Session) -> str | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from ...storage.providers.base import iso_time
+from ..failures import Failure
 from ..registry import Column, Session, table
-from ..session import Failure
 
 
 @table(
@@ -17,7 +17,7 @@ from ..session import Failure
     Column(
         "kind",
         "TEXT",
-        "'not found', 'forbidden', 'damaged', 'unsupported' or 'transient'.",
+        "'not found', 'forbidden', 'damaged', 'unsupported' or 'transient'; 'refused' by our own policy.",
         attrgetter("kind"),
     ),
     Column("status", "INTEGER", "The HTTP status, where there was one.", attrgetter("status")),
@@ -26,7 +26,7 @@ from ..session import Failure
     Column("last_time", "TEXT", "When it failed last, ISO 8601 in UTC.", lambda row: iso_time(row.last_time)),
 )
 def media_errors(session: Session) -> Iterator[Failure]:
-    """What became NULL on this connection because it failed, and why; a later success removes it.
+    """What failed on this connection, and so became NULL or was refused, and why; a later success removes it.
 
     sql> SELECT width('missing.jpg') IS NULL
     1

@@ -1,0 +1,63 @@
+"""Garbage that is collected on the fetching loop while a statement waits for that."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import mediasql
+from mediasql.storage import loop
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        yield server
+
+
+@pytest.fixture
+def by_hand() -> Iterator[None]:
+    """Garbage is collected when the test says so."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("query", ["SELECT width(:url || 'a.jpg')", "SELECT * FROM media(:url || '*.jpg')"])
+def test_a_cursor_among_the_garbage_does_not_stop_the_loop(loadable: str, silent: socket.socket, query: str) -> None:
+    """Collecting it waits for the connection, whose statement waits for the loop: the statement gives way."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    mediasql.load(connection, timeout=15)
+    cursor = connection.execute("SELECT 1 UNION ALL SELECT 2")
+    cursor.fetchone()  # it is half-way, so that it has to be reset
+    garbage: list[Any] = [cursor]
+    garbage.append(garbage)
+    del cursor, garbage
+    url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+    collected = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        statement = pool.submit(lambda: connection.execute(query, {"url": url}).fetchall())
+        asked, _ = silent.accept()
+        with asked:
+            assert asked.recv(1000).startswith(b"GET /")
+
+            loop.get().call_soon_threadsafe(_collect, collected)
+            with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+                statement.result(30)
+    assert collected.wait(30)
+    assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    connection.close()
+
+
+def _collect(collected: threading.Event) -> None:
+    gc.collect()
+    collected.set()
