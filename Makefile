@@ -32,12 +32,12 @@ readme: venv servers ## run the examples, and write their output into README.md
 
 venv: .venv/made ## .venv with mediasql and the development tools
 
-.venv/made: pyproject.toml
+.venv/made: pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-servers: ## what the tests need beyond Python: nginx, sqlite3, Azurite
+servers: ## what the tests need beyond Python: nginx, sqlite3, Perl's DBD::SQLite, a C compiler, Azurite
 	tests/servers/install.sh
 
 clean: ## remove what was made here

@@ -8,6 +8,8 @@ missing=()
 command -v nginx >/dev/null || missing+=(nginx)
 [ -e /usr/lib/nginx/modules/ngx_http_echo_module.so ] || missing+=(libnginx-mod-http-echo)
 command -v sqlite3 >/dev/null || missing+=(sqlite3)
+command -v "${CC:-cc}" >/dev/null || missing+=(gcc libc6-dev)
+perl -MDBD::SQLite -e 1 2>/dev/null || missing+=(libdbd-sqlite3-perl)
 azurite=${MEDIASQL_TEST_AZURITE:-node_modules/.bin/azurite-blob}
 [ -x "$azurite" ] || command -v npm >/dev/null || missing+=(nodejs npm)
 

@@ -1,0 +1,71 @@
+"""Keeps two SQLite libraries of one process from the same database file.
+
+They do not know of each other, and what the system locks, it locks for the process: when one of them closes the file,
+the other's locks are gone, and a database in WAL mode loses its log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import apsw
+
+from ...errors import ConfigError
+from ..c_api import CApi
+
+
+def refuse(files: Iterable[str], api: CApi) -> None:
+    """Raise ConfigError when APSW, with a library of its own, has one of these files of a host open."""
+    if _library_of_apsw() != api.library:
+        _compare(files, ((file, "APSW") for other in apsw.connections() for file in files_of(other)))
+
+
+def refuse_apsw(files: Iterable[str]) -> None:
+    """Raise ConfigError when a host, with a library of its own, has one of these files open, which APSW would open."""
+    binding: Any = sys.modules.get("mediasql.sql.loadable.binding")
+    hosts = binding.connections() if binding is not None else []
+    if hosts:
+        others = [host for host in hosts if host.routines.library != _library_of_apsw()]
+        _compare(files, ((file, "the extension") for other in others for file in other.files))
+
+
+@cache
+def _library_of_apsw() -> int:
+    """See `CApi.library`; 0 where APSW keeps SQLite to itself."""
+    try:
+        found = ctypes.CDLL(apsw.__file__).sqlite3_libversion_number
+    except (AttributeError, OSError):
+        return 0
+    return ctypes.cast(found, ctypes.c_void_p).value or 0
+
+
+def files_of(connection: apsw.Connection) -> list[str]:
+    """Of the databases that are open there and are in files."""
+    with suppress(apsw.Error, ValueError):
+        return [name for schema in connection.db_names() if (name := connection.db_filename(schema))]
+    return []
+
+
+def _compare(files: Iterable[str], others: Iterable[tuple[str, str]]) -> None:
+    identities = {identity: file for file in files if (identity := _identity(file))}
+    if not identities:
+        return
+    for other, owner in others:
+        if (file := identities.get(_identity(other) or (0, 0))) is not None:
+            raise ConfigError(
+                f"{file} is open in this process through {owner}, with another SQLite library, and two of them break "
+                "each other's locks on a file; close one of the connections first"
+            )
+
+
+def _identity(file: str) -> tuple[int, int] | None:
+    with suppress(OSError, ValueError):
+        status = os.stat(file)
+        return status.st_dev, status.st_ino
+    return None
