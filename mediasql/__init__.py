@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .errors import (
+    CacheWarning,
     ConfigError,
     CredentialsError,
     DecodeError,
     Forbidden,
+    ForbiddenByPolicy,
     MediaError,
     MissingExtra,
     NotFound,
@@ -23,17 +25,23 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .config import Config
-    from .connection import MediaConnection, connect, media_function, register
+    from .connection import MediaConnection, MediaCursor, connect, media_function, register
+    from .plugins.notebook import load_ipython_extension, unload_ipython_extension
+    from .sql.loadable.loading import load, loadable_path
+    from .storage.filesystem import filesystem
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CacheWarning",
     "Config",
     "ConfigError",
     "CredentialsError",
     "DecodeError",
     "Forbidden",
+    "ForbiddenByPolicy",
     "MediaConnection",
+    "MediaCursor",
     "MediaError",
     "MissingExtra",
     "NotFound",
@@ -46,16 +54,27 @@ __all__ = [
     "__version__",
     "connect",
     "errors",
+    "filesystem",
+    "load",
+    "load_ipython_extension",
+    "loadable_path",
     "media_function",
     "register",
+    "unload_ipython_extension",
 ]
 
 _LAZY = {
     "Config": "config",
     "MediaConnection": "connection",
+    "MediaCursor": "connection",
     "connect": "connection",
+    "filesystem": "storage.filesystem",
+    "load": "sql.loadable.loading",
+    "loadable_path": "sql.loadable.loading",
+    "load_ipython_extension": "plugins.notebook",
     "media_function": "connection",
     "register": "connection",
+    "unload_ipython_extension": "plugins.notebook",
 }
 
 

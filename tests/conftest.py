@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import mediasql
+from mediasql.sql.loadable import build
 from tests import store
 from tests.servers import azure, gcs, http, nginx, s3
 from tests.servers import gcs_emulator as emulator
@@ -60,6 +62,14 @@ gcs_emulator = server_fixture("gcs_emulator", emulator.start)
 azure_server = server_fixture("azure_server", azure.start)
 http_server = server_fixture("http_server", http.start)
 nginx_server = server_fixture("nginx_server", nginx.start)
+
+
+@pytest.fixture(scope="session")
+def loadable() -> str:
+    """The path of the loadable extension, built from the sources as they are."""
+    if not build.is_current():
+        build.build()
+    return mediasql.loadable_path()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -22,13 +23,15 @@ from tests import store
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-_PART = re.compile(r"(<!-- begin (\w+) ?(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PART = re.compile(r"(<!-- begin (\w+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 FAMILIES = {
     "properties": "Any media",
     "image": "Images and video",
     "timed": "Video and audio",
+    "make": "Pictures made of them",
     "url": "URLs",
+    "cache": "The cache",
     "control": "mediasql itself",
 }
 
@@ -61,6 +64,27 @@ def _script(name: str) -> str:
     folder = Path(os.environ["SAMPLES_FOLDER"]).parent
     done = subprocess.run([sys.executable, file], cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
     return _block("python", file.read_text()) + _block("text", _stable(done.stdout))
+
+
+def _session(name: str) -> str:
+    """The lines of a shell example, each with what it prints, in an empty directory."""
+    shown = ""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "PATH": path, "MEDIASQL_CACHE_DIR": f"{folder}/.cache"}
+        for line in (ROOT / "sql_examples" / f"{name}.sh").read_text().splitlines():
+            done = subprocess.run(
+                ["bash", "-c", line],
+                cwd=folder,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=True,
+            )
+            output = done.stdout.rstrip("\n")
+            shown += (line if line.startswith("#") else f"$ {line}") + "\n" + (f"{output}\n" if output else "")
+    return _block("console", _stable(shown))
 
 
 def _block(language: str, text: str) -> str:
@@ -115,6 +139,7 @@ def _code(text: str) -> str:
 _KINDS: dict[str, Callable[[str], str]] = {
     "example": _example,
     "script": _script,
+    "session": _session,
     "functions": _functions,
     "tables": _tables,
     "options": _options,

@@ -9,8 +9,22 @@ import sys
 import mediasql
 
 NAMES = {
-    *("Config", "MediaConnection", "connect", "media_function", "register", "errors", "__version__"),
+    *(
+        "Config",
+        "MediaConnection",
+        "MediaCursor",
+        "connect",
+        "load",
+        "loadable_path",
+        "media_function",
+        "register",
+        "filesystem",
+        "errors",
+        "__version__",
+    ),
     *("MediaError", "UsageError", "UnknownScheme", "ConfigError", "MissingExtra", "CredentialsError", "SigningError"),
+    *("ForbiddenByPolicy", "CacheWarning"),
+    *("load_ipython_extension", "unload_ipython_extension"),
     *("UnavailableError", "NotFound", "Forbidden", "DecodeError", "Unsupported", "TransientError"),
 }
 
@@ -33,7 +47,7 @@ def test_all_errors_are_exported_and_drawn() -> None:
     for name in kinds:
         assert f"{name} " in tree or f"{name}\n" in tree, name
         parent = getattr(mediasql, name).__base__.__name__
-        assert parent == "Exception" or tree.index(parent) < tree.index(f" {name}"), name
+        assert parent == "Exception" or tree.index(parent) < tree.index(f" {name} "), name
 
 
 def test_the_import_is_light() -> None:

@@ -15,6 +15,7 @@ from tests import store
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(path.stem for path in (ROOT / "sql_examples").glob("*.sql"))
+SESSIONS = sorted(path.stem for path in (ROOT / "sql_examples").glob("*.sh"))
 SCRIPTS = sorted(path.stem for path in (ROOT / "sql_examples").glob("[0-9]*.py"))
 
 
@@ -64,6 +65,11 @@ def test_the_readme_shows_each_example(name: str) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_readme_shows_each_script(name: str) -> None:
     assert f"<!-- begin script {name} -->" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_the_readme_shows_each_session(name: str) -> None:
+    assert f"<!-- begin session {name} -->" in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_says_what_running_it_prints() -> None:
