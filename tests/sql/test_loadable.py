@@ -227,6 +227,36 @@ def test_files_are_fetched_together(host: Host, tmp_path: Path, http_server: Htt
     assert in_flight >= 16, list(itertools.pairwise(times))
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT k, m.name, width(i.image) FROM i, media(i.folder) m ORDER BY 1, 2",
+        "SELECT width(image) AS w FROM i WHERE exists (SELECT 1 FROM media(folder)) ORDER BY w",
+        "SELECT width(image), (SELECT count(*) FROM media(folder)) FROM i LIMIT 2",
+    ],
+)
+def test_a_listing_may_take_longer_than_the_scout(
+    host: Host, tmp_path: Path, http_server: HttpServer, statement: str
+) -> None:
+    """What is run ahead waits for it, and must not take the scout's own limit for an interruption by the host."""
+    path = tmp_path / "listed.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE i(k, image, folder)")
+    for number in range(3):
+        http_server.put("", f"{number}.jpg", picture(100 + number, 50))
+        http_server.put("", f"listed/{number}/", b'<a href="a.jpg">a</a> <a href="b.jpg">b</a>', "text/html")
+        http_server.put("", f"listed/{number}/a.jpg", picture(200 + number, 50))
+        base = f"{http_server.url}/slow/150"
+        connection.execute(
+            "INSERT INTO i VALUES (?, ?, ?)", (number, f"{base}/{number}.jpg", f"{base}/listed/{number}/")
+        )
+    connection.commit()
+    connection.close()
+    found = host(str(path), [statement])  # before APSW does, which would leave the answers in the cache
+    assert found == apsw_rows(path, [statement])
+    assert found[0]
+
+
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SECTION = README.partition("## In other SQLite tools")[2].partition("\n## ")[0]
 

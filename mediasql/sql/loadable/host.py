@@ -108,7 +108,7 @@ class Connection:
         if flag is not None and flag(self._database):
             return True
         try:
-            self.execute(_PULSE).fetchall()
+            self.execute(_PULSE).close()  # its rows would be asked whether to end, and what waits may be scouted
         except apsw.InterruptError:
             return True
         except apsw.Error:
