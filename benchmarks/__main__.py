@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import __doc__ as about
-from benchmarks import cold, report, warm
+from benchmarks import cold, loadable, report, warm
 from benchmarks.corpus import SMALL, Recipe, corpus
 from benchmarks.runs import Bench, serving
 
-PARTS = {**cold.PARTS, **warm.PARTS}
+PARTS = {**cold.PARTS, **warm.PARTS, **loadable.PARTS}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -27,6 +27,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "per_second": ("per s", "{:,.0f}".format),
     "x_limit": ("x limit", "{:.2f}".format),
     "x_download": ("x download", "{:.1f}".format),
+    "x_apsw": ("x APSW", "{:.2f}".format),
     "x_plain": ("x plain", "{:.2f}".format),
     "requests_per_file": ("req/file", "{:.2f}".format),
     "kb_per_file": ("KB/file", "{:,.1f}".format),
@@ -128,6 +129,7 @@ def predicate(row: Row) -> bool:
 
 
 OURS, ECONOMY = distant("mediasql"), distant("mediasql, economy")
+HOST_CALL, HOST_SCAN = case("warm call, extension"), distant("first scan, extension")
 TARGETS = [
     Target("images: of the limit, at least", "images", OURS, "x_limit", at_least=0.75),
     Target("images: times thread-pool download, at least", "images", OURS, "x_download", at_least=7),
@@ -147,6 +149,9 @@ TARGETS = [
     Target("memory: MB over that at the first mark, at most", "memory", every, "growth", at_most=100),
     Target("without media: % slower, at most", "statements", every, "percent_slower", at_most=3),
     Target("interrupt: seconds, at most", "interrupt", every, "seconds", at_most=0.2),
+    Target("shell: seconds to the first answer, at most", "loadable", case("shell"), "seconds", at_most=0.6),
+    Target("extension: ns of a warm call, at most", "loadable", HOST_CALL, "ns_per_row", at_most=5000),
+    Target("extension: first scan against APSW, at most", "loadable", HOST_SCAN, "x_apsw", at_most=1.3),
 ]  # fmt: skip
 
 
