@@ -50,7 +50,8 @@ def opened_container(data: bytes, extension: str = "") -> Iterator[Any]:
             io.BytesIO(data), metadata_errors="replace", options={"protocol_whitelist": "none"}, io_open=refuse
         )
     except (av.FFmpegError, ValueError, IndexError) as error:
-        raise DecodeError(f"not video or audio that can be read: {error}") from None
+        said = getattr(error, "strerror", None) or error  # FFmpeg's words, without the number of its error
+        raise DecodeError(f"not video or audio that can be read: {said}") from None
     with container:
         yield container
 

@@ -117,7 +117,8 @@ def first_picture(file: Any, box: tuple[int, int]) -> Any:
                 raise DecodeError("no frame of it can be decoded")
             return _drawn(frame, stream.sample_aspect_ratio, box)
     except (av.FFmpegError, ValueError, IndexError) as error:
-        raise DecodeError(f"not an image, video or audio file that can be read: {error}") from None
+        said = getattr(error, "strerror", None) or error  # FFmpeg's words, without the number of its error
+        raise DecodeError(f"not an image, video or audio file that can be read: {said}") from None
 
 
 def _drawn(frame: Any, pixel: Any, box: tuple[int, int]) -> Any:
