@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from urllib.parse import unquote, urlsplit
 
 from ..config import Config
@@ -192,12 +193,17 @@ def _is_below(path: str, root: str) -> bool:
 
 
 class Policy:
-    """The rules of one Config. `Policy.of` gives None where there are none."""
+    """The rules of one Config. `Policy.of` gives None where there are none.
+
+    digest  the same for the same rules; what was fetched under others may not have passed these
+    """
 
     def __init__(self, config: Config) -> None:
         self.profile = config.profile
         self._allow = [_Rule(prefix) for prefix in config.allow]
         self._deny = [_Rule(prefix) for prefix in config.deny]
+        rules = repr((config.profile, sorted(set(config.allow)), sorted(set(config.deny))))
+        self.digest = blake2b(rules.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
     @classmethod
     def of(cls, config: Config) -> Policy | None:

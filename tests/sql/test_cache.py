@@ -153,12 +153,16 @@ def test_eviction(connect: Connect, web: Web) -> None:
         connect(profile="untrusted").execute("SELECT media_cache_clear()").fetchall()
 
 
-def test_guests_see_what_they_may_reach(connect: Connect, web: Web) -> None:
+def test_guests_see_what_they_asked_for_and_may_reach(connect: Connect, web: Web) -> None:
     con = connect()
     table(con, [web.url(number) for number in range(4)])
     con.execute("SELECT width(u) FROM t").fetchall()
-    guest = connect(profile="hosted", allow=[web.url(1)])
+    guest = connect(profile="hosted", allow=[web.url(1), web.url(2)])
+    assert guest.execute("SELECT url FROM media_cache").fetchall() == []
+    guest.execute("SELECT width(?)", (web.url(1),)).fetchall()
     assert guest.execute("SELECT url FROM media_cache").fetchall() == [(web.url(1),)]
+    other = connect(profile="hosted", allow=[web.url(1)])
+    assert other.execute("SELECT url FROM media_cache").fetchall() == []
 
 
 def test_a_scan_larger_than_the_cache_streams_through(connect: Connect, http_server: HttpServer) -> None:

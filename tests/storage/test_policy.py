@@ -515,6 +515,54 @@ def test_connections_to_allowed_hosts_are_for_what_is_allowed(server: HttpServer
     store.close()
 
 
+def cached(con: Any, url: str) -> tuple[int, int, int]:
+    """What a connection tells of a picture: from its header, its bytes, and the table of it as an object."""
+    return con.execute("SELECT width(?1), length(content(?1)), size FROM media(?1)", (url,)).fetchone()  # type: ignore[no-any-return]
+
+
+def test_what_the_owner_fetched_is_not_served_to_others(server: HttpServer, names: Names) -> None:
+    """Neither redirects nor addresses are looked at where no request is made."""
+    names.answers, names.public = [["127.0.0.1"]], set()
+    redirected = f"{server.url}/to/{quote('/unseen/a.jpg', safe='')}/x"
+    named = f"http://rebind.example:{server.port}/seen/a.jpg"
+    guests = [
+        ({"profile": "hosted", "allow": [f"{server.url}/to"]}, redirected),
+        ({"profile": "untrusted"}, named),
+        ({"profile": "owner", "deny": [f"{server.url}/unseen"]}, redirected),
+    ]
+    owner = mediasql.connect(timeout=5)
+    assert cached(owner, redirected) == cached(owner, named)
+    for config, url in guests:
+        guest = mediasql.connect(timeout=5, **config)
+        for call in ("width(?)", "content(?)", "content_hash(?)", "last_modified(?)"):
+            with pytest.raises(ForbiddenByPolicy):
+                guest.execute(f"SELECT {call}", (url,)).fetchall()
+        guest.close()
+    files = mediasql.filesystem(timeout=5, profile="untrusted")
+    with pytest.raises(ForbiddenByPolicy):
+        files.cat_file(named)
+    owner.close()
+
+
+def test_the_cache_is_shared_by_those_with_the_same_rules(server: HttpServer) -> None:
+    url = f"{server.url}/seen/a.jpg"
+    rules = {"profile": "hosted", "allow": [f"{server.url}/seen", "s3://bucket"], "timeout": 5}
+    first = mediasql.connect(**rules)
+    found = cached(first, url)
+    first.close()
+    server.reset()
+    again = mediasql.connect(**{**rules, "allow": ["s3://bucket", f"{server.url}/seen"]})
+    assert cached(again, url) == found
+    assert server.requests() == []
+    again.close()
+    for others in ({}, {"profile": "hosted", "allow": [server.url]}):
+        server.reset()
+        other = mediasql.connect(timeout=5, **others)
+        assert cached(other, url) == found
+        assert len(server.requests()) > 0
+        other.close()
+
+
 def test_a_proxy_would_look_names_up_itself(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.url)
     store = Store(Config.load(profile="untrusted", allow="http://allowed.example", timeout=5))

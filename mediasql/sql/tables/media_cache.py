@@ -66,7 +66,9 @@ def media_cache(session: Session, conditions: list[Condition], limit: int) -> It
     urls = next((condition.value for condition in conditions if condition.operator in ("=", "IN")), None)
     wanted = {urls} if isinstance(urls, str) else urls
     for kept in _kept(answers, blocks, None if wanted is None else {url for url in wanted if isinstance(url, str)}):
-        if policy is None or policy.permits(Location.parse(kept.url)):
+        # What others asked for is nobody's business: a schema may carry it away.
+        mine = policy is None or policy.digest in kept.scope or kept.scope == "file"
+        if mine and (policy is None or policy.permits(Location.parse(kept.url))):
             yield kept
 
 

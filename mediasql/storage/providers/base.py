@@ -142,12 +142,15 @@ class Provider(ABC):
     def identity(self) -> str:
         """Which endpoint this is, and for whom: objects of the same URL and identity are the same. Holds no secret.
 
-        It is made of the configuration alone, without asking the network or looking for credentials.
+        It is made of the configuration alone, without asking the network or looking for credentials. What is read under
+        a policy is another's: nobody looked where the servers of an owner's objects led, and a cache asks no server.
         """
         parts = {name: value for name in self.variables if (value := os.environ.get(name))}
         parts |= {name: value for name, value in _flat(self.options) if not _SECRET_OPTION.search(name)}
         if account := self.account():
             parts["account"] = account
+        if self.policy is not None:
+            parts["policy"] = self.policy.digest
         return " ".join([type(self).schemes[0], *(f"{name}={value}" for name, value in sorted(parts.items()))])
 
     def account(self) -> str:
