@@ -72,11 +72,15 @@ class Want(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of one object. `info` is None when it was not asked for, or when `error` says why it cannot be."""
+    """What is known of one object. `info` is None when it was not asked for, or when `error` says why it cannot be.
+
+    `checked` is since when it may have changed, as in Chunk.
+    """
 
     object: ObjectInfo
     info: MediaInfo | None = None
     error: MediaError | None = None
+    checked: float | None = None
 
     def satisfies(self, want: Want) -> bool:
         if want == Want.OBJECT or self.error is not None:
@@ -150,19 +154,21 @@ class _Probe:
         self._block = plan.block
         self._known = Segments()
         self._object = ObjectInfo()
+        self._checked: float | None = None
         self._fetched = 0  # bytes, by decoders
 
     async def run(self, first: int) -> Answer:
         chunk = await self._read(0, first)
         self._object = chunk.info
+        self._checked = chunk.checked
         self._known.add(0, chunk.data)
         try:
             info = await self._understand(chunk.data)
         except _Elsewhere:
-            return Answer(self._object)
+            return Answer(self._object, checked=self._checked)
         except DecodeError as error:
-            return Answer(self._object, error=error.again())
-        return Answer(self._object, info)
+            return Answer(self._object, error=error.again(), checked=self._checked)
+        return Answer(self._object, info, checked=self._checked)
 
     async def _understand(self, head: bytes) -> MediaInfo:
         if not head:
@@ -233,6 +239,8 @@ class _Probe:
             raise _Changed
         if self._object.size is None:
             self._object = chunk.info
+        if chunk.checked is not None:
+            self._checked = min(chunk.checked, self._checked or chunk.checked)
         self._known.add(start, chunk.data)
         return chunk.data
 

@@ -44,11 +44,12 @@ def _remembering(call: Callable[..., Any], session: Session, field: str | None) 
                 value = known.get(argument, _MISSING)
                 if value is not _MISSING:
                     return value
+        session.good_until = math.inf
         value = call(argument)
         # What the scout meets is still to be asked for, and is kept then.
         if value is None or argument.__class__ is not str or scout.active:
             return value
-        if session.may_remember(argument):
+        if session.may_remember(argument) and session.good_until >= session.remembered_until:
             known[argument] = value
             if session.memory.recalled == argument:
                 session.foresee(reader, argument, field, known)

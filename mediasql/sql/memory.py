@@ -6,6 +6,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import MediaError, NotFound
@@ -87,16 +88,20 @@ class Memory:
             self.recalled = key
         return at, outcome
 
-    def keep(self, key: Hashable, at: float, outcome: Outcome) -> None:
-        """Know an outcome, which was so at that time."""
+    def keep(self, key: Hashable, at: float, outcome: Outcome) -> float:
+        """Know an outcome, which was so at that time, or before where it comes from bytes on disk. Returns when."""
         if not is_kept(outcome) or (isinstance(key, tuple) and not isinstance(outcome, Answer)):
-            return  # whether a local file may be read costs nothing to ask, and changes without its time
+            return at  # whether a local file may be read costs nothing to ask, and changes without its time
+        if isinstance(outcome, Answer) and outcome.checked is not None:
+            at = min(at, time.monotonic() + outcome.checked - time.time())
+            outcome = replace(outcome, checked=None)
         self._remember(key, at, outcome)
         if self.disk is None or (place := self._absent.pop(key, None) or self._place(key)) is None:
-            return
+            return at
         # A refusal is for whoever asked, with credentials that may be others in the next process.
         if isinstance(outcome, Answer) or (isinstance(outcome, NotFound) and place[0].key == key):
             self.disk.put(place[0], outcome, version=place[1], at=time.time() + at - time.monotonic())
+        return at
 
     def expire(self, key: Hashable) -> None:
         """Take what is known of this object for old."""

@@ -98,6 +98,7 @@ class Session:
             self.memory.disk.tell(self)
         self._values: list[dict[str, Any]] = []
         self.remembered_until = 0.0
+        self.good_until = float("inf")  # of the last answer; a time.monotonic()
         self._failed: dict[Any, Answer | MediaError] = {}
         self._failed_in: Hashable = None
         self._began: tuple[Hashable, float] = (None, 0.0)  # the statement that asked last, and since when it is known
@@ -164,7 +165,7 @@ class Session:
         if answer is None:
             answer = self.scout.answer(wanted)
             if isinstance(answer, Answer | MediaError):
-                self.memory.keep(key, now, answer)
+                self._is_good(self.memory.keep(key, now, answer))
         if isinstance(answer, MediaError):
             if not isinstance(answer, UsageError):
                 self._failed[key] = answer
@@ -201,13 +202,19 @@ class Session:
                     self.forget_values()
                     return None
                 if listed.etag is not None and listed.etag == outcome.object.etag:
+                    self._is_good(time.monotonic())
                     return outcome  # the store has just said that it is still this version
         else:
             limit = self.config.failure_age
             if isinstance(outcome, NotFound) and listed is not None and listed.size is not None:
                 limit = 0  # the store has just said that it is there
+        self._is_good(at)
         fresh = at != NEVER if limit is None else time.monotonic() - at <= limit
         return outcome if fresh or at >= self._statement_began() else None
+
+    def _is_good(self, at: float) -> None:
+        """The last answer was true at that time."""
+        self.good_until = float("inf") if self.config.max_age is None else at + self.config.max_age
 
     def _statement_began(self) -> float:
         """Since when the statement under way asks, for what was true then is true for the whole of it."""
@@ -241,7 +248,8 @@ class Session:
         now = time.monotonic()
         if now >= self.remembered_until or sum(map(len, self._values)) >= MOST_VALUES:
             self.forget_values()
-            self.remembered_until = now + min(self.config.max_age or VALUES_AGE, VALUES_AGE)
+            # Answers that are to serve for that long must be younger than the rest of `max_age`.
+            self.remembered_until = now + min((self.config.max_age or float("inf")) / 2, VALUES_AGE)
         return True
 
     def foresee(self, reader: Reader, url: str, field: str | None, known: dict[str, Any]) -> None:

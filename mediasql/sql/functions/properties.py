@@ -96,7 +96,7 @@ def content(media: Media) -> bytes:
     return media.content
 
 
-@function()
+@function(remembered=False)
 def content_hash(media: Media) -> str:
     """The SHA-256 of the file's bytes, in hexadecimal: the same for identical files. Reads the whole object.
 

@@ -177,7 +177,7 @@ class Blocks(Entries):
         if data is None:
             return None
         self._hit(entry, len(data))
-        return Chunk(data, start, entry.info)
+        return Chunk(data, start, entry.info, checked=entry.checked)
 
     async def lease(
         self,

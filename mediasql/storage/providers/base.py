@@ -65,12 +65,14 @@ class Chunk:
     """Bytes of an object from `start` on, and what the response said about the whole of it.
 
     `ranged` is False when the store sent the object from its beginning: each further read costs all that is before.
+    `checked` is the time.time() at which the store last said that this is the version; None: it has just said so.
     """
 
     data: bytes
     start: int
     info: ObjectInfo
     ranged: bool = True
+    checked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
