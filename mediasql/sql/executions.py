@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import apsw
@@ -40,7 +42,7 @@ class Executions:
                 if not statement.readonly:
                     fed = feeding(sql, self)
                     sql = fed.sql if fed else None
-                if sql is None or not self._is_harmless(sql):
+                if sql is None or (sql := self._harmless_form(sql)) is None:
                     return None
         except (apsw.Error, UnicodeError):
             return None
@@ -67,7 +69,8 @@ class Executions:
                         return None
                     sql, takes = fed.sql, None if by_name else fed.bindings
                 execution = Execution(identity, sql, started, takes, ignored)
-                return execution if self._is_harmless(sql, execution.taken(bindings)) else None
+                harmless = self._harmless_form(sql, execution.taken(bindings))
+                return None if harmless is None else replace(execution, sql=harmless)
         except (apsw.Error, UnicodeError):
             return None
 
@@ -76,24 +79,43 @@ class Executions:
         cursor = self._session.statement.cursor()
         return list(cursor.execute(f"EXPLAIN {sql}", bindings, can_cache=False))
 
-    def _is_harmless(self, sql: str, bindings: Any = None) -> bool:
-        """Whether running `sql` once more cannot be noticed: by a function of the application that is not pure."""
-        execute = self._session.statement.cursor().execute
+    def _harmless_form(self, sql: str, bindings: Any = None) -> str | None:
+        """`sql` in a form that can be run once more without being noticed; None when there is none.
+
+        Aggregates of the application are counted instead: they need not be called for the calls in their arguments.
+        """
+        noticed = self._noticed(sql, bindings)
+        if not noticed:
+            return sql
+        if not all(self._is_aggregate_of_one(name) for name in noticed):
+            return None
+        tokens, parts, at = tokenize(sql), [], 0
+        for token, following in pairwise(tokens):
+            if following.text == "(" and token.kind in ("word", "quoted") and token.name.lower() in noticed:
+                parts += [sql[at : token.start], "count"]
+                at = token.end
+        counted = "".join(parts) + sql[at:]
+        return None if self._noticed(counted, bindings) else counted
+
+    def _noticed(self, sql: str, bindings: Any) -> set[str]:
+        """The functions of the application that are not pure, which would notice that `sql` is run once more."""
         ours = {**functions(), **self._session.functions}
-        for name in called_functions(self._explain(sql, bindings)):
-            if name == ROW:  # while scouting it counts nothing
-                continue
-            if name in ours:
-                if not ours[name].ahead:
-                    return False
-            elif name not in self._harmless:
-                rows = execute(
-                    "SELECT builtin OR flags & ? FROM pragma_function_list WHERE name = ?", (_DETERMINISTIC, name)
-                ).fetchall()
-                self._harmless[name] = bool(rows) and all(row[0] for row in rows)
-            if not self._harmless.get(name, True):
-                return False
-        return True
+        called = called_functions(self._explain(sql, bindings)) - {ROW}  # while scouting that counts nothing
+        return {name for name in called if not (ours[name].ahead if name in ours else self._is_pure(name))}
+
+    def _is_pure(self, name: str) -> bool:
+        if name not in self._harmless:
+            rows = self._listed("builtin OR flags & ?", _DETERMINISTIC, name)
+            self._harmless[name] = bool(rows) and all(row[0] for row in rows)
+        return self._harmless[name]
+
+    def _is_aggregate_of_one(self, name: str) -> bool:
+        rows = self._listed("type IN ('a', 'w') AND narg <= ?", 1, name)
+        return bool(rows) and all(row[0] for row in rows)
+
+    def _listed(self, expression: str, *bindings: Any) -> list[tuple[Any, ...]]:
+        sql = f"SELECT {expression} FROM pragma_function_list WHERE name = ?"
+        return list(self._session.statement.cursor().execute(sql, bindings))
 
     def columns(self, schema: str | None, table: str) -> list[str]:
         """See `feeding.Schema`."""

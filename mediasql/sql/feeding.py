@@ -1,8 +1,9 @@
 """The SELECT that feeds a write: what it reads, and what it computes for the rows that it writes.
 
 A write cannot be run ahead, since it writes. A SELECT with the same calls can: that of INSERT … SELECT, the rows that
-an UPDATE or DELETE meets, the rows of an index, each with the generated columns that will be computed for them, and
-with what RETURNING computes of their columns. What triggers do is not among it. It serves read-ahead only. Where it is
+an UPDATE or DELETE meets, the rows of an index, each with the generated columns and CHECKs that will be computed for
+them, and with what RETURNING computes of their columns, and DO UPDATE where another row is in the way. What triggers do is not
+among it. It serves read-ahead only. Where it is
 wrong, or there is none, the write fetches what it needs by itself: slower, with the same result. (sqlglot would parse
 more, at 0.4 s of import and at the cost of another dialect's idea of SQLite; the parts that matter are found by their
 keywords.)
@@ -86,20 +87,42 @@ def _insert(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
     """[WITH …] INSERT [OR …] INTO table [AS alias] [(columns)] source [ON CONFLICT …] [RETURNING …]"""
     into = next(at for at in range(verb, len(tokens)) if tokens[at].is_word("INTO"))
     target = _target(tokens, into + 1)
-    at = target.behind
+    at, own = target.behind, target.table
     if tokens[at].is_word("AS"):
-        at += 2
+        at, own = at + 2, tokens[at + 1].name
     columns = schema.columns(target.schema, target.table)
     if tokens[at].text == "(":
         listed, at = group(tokens, at)
         columns = [part[0].name for part in split(listed, listed[0].depth)]
     if tokens[at].is_word("DEFAULT"):
         return None
-    source = text_of(sql, tokens[at : _end_of_source(tokens, at)])
-    return _with_generated(target, schema, columns, source, _returned(sql, tokens))
+    end = _end_of_source(tokens, at)
+    more = _returned(sql, tokens) + _upserted(sql, tokens, end, f"{target.sql} AS {_quote(own)}", _quote(own))
+    return _with_generated(target, schema, columns, text_of(sql, tokens[at:end]), more)
+
+
+def _upserted(sql: str, tokens: list[Token], at: int, table: str, own: str) -> str:
+    """What ON CONFLICT (columns) DO UPDATE computes for the rows that are in the way, each behind a comma."""
+    found = []
+    while at < _clause(tokens, at, "RETURNING"):
+        end = _end_of_source(tokens, at + 1)
+        if tokens[at + 2].text == "(" and (setting := _clause(tokens[:end], at, "SET")) < end:
+            keys = [part[0].name for part in split(group(tokens, at + 2)[0], 1)]
+            where = _clause(tokens[:end], setting, "WHERE")
+            values = [value for value in _assigned(sql, tokens[setting + 1 : where]).values() if "(" in value]
+            if where < end:
+                condition = text_of(sql, tokens[where + 1 : end])
+                values = [
+                    f"CASE WHEN {condition} THEN {value} END" for value in values or ["1"] if "(" in condition + value
+                ]
+            same = " AND ".join(f"{own}.{_quote(key)} IS excluded.{_quote(key)}" for key in keys)
+            found += [f", (SELECT {value} FROM {table} WHERE {same})" for value in values]
+        at = end
+    return "".join(found)
 
 
 def _end_of_source(tokens: list[Token], at: int) -> int:
+    """The index of the next ON CONFLICT or RETURNING."""
     for end in range(at, len(tokens)):
         conflict = tokens[end].is_word("ON") and end + 1 < len(tokens) and tokens[end + 1].is_word("CONFLICT")
         if tokens[end].depth == 0 and (conflict or tokens[end].is_word("RETURNING")):
@@ -115,19 +138,25 @@ def _update(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
     table = text_of(sql, tokens[start:setting])
     end = _clause(tokens, setting, "RETURNING")
     source, where = _clause(tokens, setting, "FROM"), _clause(tokens, setting, "WHERE")
-    assigned: dict[str, str] = {}
-    for part in split(tokens[setting + 1 : min(source, where, end)], 0):
-        equals = next(at for at, token in enumerate(part) if token.text == "=" and token.depth == 0)
-        if equals == 1:
-            assigned[part[0].name.lower()] = text_of(sql, part[equals + 1 :])
-        else:
-            assigned.update(_row_of(sql, part, equals))
+    assigned = _assigned(sql, tokens[setting + 1 : min(source, where, end)])
     columns = schema.columns(target.schema, target.table)
     own = _quote(tokens[setting - 1].name)  # the alias, or the table
     values = [assigned.get(column.lower(), f"{own}.{_quote(column)}") for column in columns]
     tables = f"{table}, {text_of(sql, tokens[source + 1 : min(where, end)])}" if source < len(tokens) else table
     selected = f"SELECT {', '.join(values)} FROM {tables} {text_of(sql, tokens[where:end])}"
     return _with_generated(target, schema, columns, selected, _returned(sql, tokens))
+
+
+def _assigned(sql: str, tokens: list[Token]) -> dict[str, str]:
+    """The expressions of a = …, (b, c) = …, by lower-case column."""
+    assigned: dict[str, str] = {}
+    for part in split(tokens, 0):
+        equals = next(at for at, token in enumerate(part) if token.text == "=" and token.depth == 0)
+        if equals == 1:
+            assigned[part[0].name.lower()] = text_of(sql, part[equals + 1 :])
+        else:
+            assigned.update(_row_of(sql, part, equals))
+    return assigned
 
 
 def _row_of(sql: str, part: list[Token], equals: int) -> dict[str, str]:
@@ -205,8 +234,8 @@ def _is_of_the_row(expression: list[Token]) -> bool:
     return "(" in names and not selects and not names & {".", "rowid", "oid", "_rowid_"}
 
 
-def _with_generated(target: _Target, schema: Schema, columns: list[str], source: str, returned: str) -> str:
-    """The rows of `source`, named as the table's columns, with what is computed for each of them."""
+def _with_generated(target: _Target, schema: Schema, columns: list[str], source: str, more: str) -> str:
+    """The rows of `source`, named as the table's columns, with what is computed for each of them, and `more`."""
     definitions = schema.definitions(target.schema, target.table)
     generated = _generated(definitions[0]) if definitions else {}
     missing = [column for column in schema.columns(target.schema, target.table) if not _among(column, columns)]
@@ -223,8 +252,10 @@ def _with_generated(target: _Target, schema: Schema, columns: list[str], source:
         computed = ", ".join(f"{expression} AS {_quote(name)}" for name, expression in ready.items())
         steps.append(f"mediasql_{len(steps)} AS (SELECT *, {computed} FROM mediasql_{len(steps) - 1})")
         waiting = {name: expression for name, expression in waiting.items() if name not in ready}
-    keys = "".join(f", {key}" for definition in definitions[1:] for key in _index_expressions(definition))
-    return f"WITH {', '.join(steps)} SELECT *{keys}{returned} FROM mediasql_{len(steps) - 1}"
+    checks = [check for definition in definitions[:1] for check in _checks(definition)]
+    keys = [key for definition in definitions[1:] for key in _index_expressions(definition)]
+    used = "".join(f", {expression}" for expression in (*checks, *keys))
+    return f"WITH {', '.join(steps)} SELECT *{used}{more} FROM mediasql_{len(steps) - 1} AS excluded"
 
 
 def _generated(definition: str) -> dict[str, str]:
@@ -238,6 +269,18 @@ def _generated(definition: str) -> dict[str, str]:
             if token.depth == 1 and token.is_word("AS") and part[at + 1].text == "(":
                 _, behind = group(part, at + 1)
                 found[part[0].name] = text_of(definition, part[at + 1 : behind])
+    return found
+
+
+def _checks(definition: str) -> list[str]:
+    """The conditions of CHECK constraints of a CREATE TABLE, in their parentheses; those that call something."""
+    tokens = tokenize(definition)
+    found = []
+    for at, token in enumerate(tokens[:-1]):
+        if token.depth == 1 and token.is_word("CHECK") and tokens[at + 1].text == "(":
+            inside, behind = group(tokens, at + 1)
+            if any(inner.text == "(" for inner in inside):
+                found.append(text_of(definition, tokens[at + 1 : behind]))
     return found
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from .opcodes import OPCODES
 
 _FUNCTION = re.compile(r"(.+)\((-?\d+)\)", re.DOTALL)
+_CALLS = frozenset({"Function", "PureFunc", "AggStep", "AggStep1", "AggInverse", "AggValue", "AggFinal"})
 _OPEN_BY_REGISTER = 0x10  # P5 of OpenRead and OpenWrite: P2 is a register (OPFLAG_P2ISREG)
 
 
@@ -273,9 +274,13 @@ def unused_functions(explained: Iterable[tuple[object, ...]]) -> frozenset[str]:
 
 
 def called_functions(explained: Iterable[tuple[object, ...]]) -> set[str]:
-    """Lower-case names of all functions that the explained statement calls."""
-    functions = (Row.of(row).function for row in explained)
-    return {function[0] for function in functions if function}
+    """Lower-case names of all functions, aggregates and window functions that the explained statement calls."""
+    found = set()
+    for row in map(Row.of, explained):
+        if row.opcode in _CALLS:
+            match = _FUNCTION.fullmatch(row.p4)
+            found.add(match[1].lower() if match else "")
+    return found
 
 
 def _split(explained: Iterable[tuple[object, ...]]) -> Iterator[list[Row]]:

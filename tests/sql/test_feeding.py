@@ -55,6 +55,12 @@ WRITES = [
     "INSERT INTO log VALUES (f('a')), (f('b, (c)'))",
     "REPLACE INTO log SELECT f(image) FROM temp.tt",
     "INSERT INTO log SELECT f(image) FROM t WHERE 1 ON CONFLICT(x) DO NOTHING",
+    "INSERT INTO t(k, image) SELECT k, image || 'x' FROM t WHERE k > 1 ON CONFLICT(k) DO UPDATE "
+    'SET (note, "select") = (f(excluded.image), f(image)) WHERE f(excluded.k) > 3 AND note <> 2 RETURNING k',
+    'INSERT INTO "other one".t AS o(k, image) SELECT k + 2, image FROM t WHERE 1 '
+    "ON CONFLICT(k) DO UPDATE SET note = f(o.image), image = f(excluded.image)",
+    "INSERT INTO temp.tt(k, image) SELECT k, image FROM t WHERE 1 "
+    "ON CONFLICT(k) DO UPDATE SET note = 2 WHERE f(tt.note) > 0",
     "INSERT INTO \"other one\".t(note, image) SELECT f(note), 'FROM' FROM t",
     "UPDATE t SET note = f(image)",
     'UPDATE OR IGNORE "odd ""name" AS a SET "select" = f(a.image), note = 1 WHERE f(a.k) > 2 RETURNING note',
