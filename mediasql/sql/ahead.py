@@ -51,6 +51,10 @@ class Wanted:
 Outcome = Answer | Result | MediaError
 
 
+class GivenUp(Exception):
+    """What was on its way will not come."""
+
+
 class Ahead:
     """Fetches what is wanted, `concurrency` objects at a time, in the order in which it was wanted.
 
@@ -120,7 +124,7 @@ class Ahead:
         self, key: Hashable, check: Callable[[], None], more: Callable[[], None] = lambda: None
     ) -> tuple[float, Outcome]:
         """The outcome and when it arrived, waited for. `check` is called meanwhile, and may raise to give up; `more`
-        once when no more than `low` files are on their way."""
+        once when no more than `low` files are on their way. Raises GivenUp when somebody else gave it up."""
         self._asked = time.monotonic()
         if self._resting:
             loop.get().call_soon_threadsafe(self._fill)
@@ -129,9 +133,31 @@ class Ahead:
         if called:
             self._awaited = key
             loop.get().call_soon_threadsafe(self._workshop.urge, key)
+        try:
+            self._wait(key, check, more)
+        except GivenUp:
+            raise
+        except BaseException:  # also what a signal raises, wherever that is
+            self._awaited = None
+            self.waiting.clear()
+            self.cancel()
+            loop.get().call_soon_threadsafe(self._abandon, list(self._wanted))
+            raise
+        finally:
+            self._asked = time.monotonic()
+            self._awaited = None
+        if self.waiting.shown:
+            self.waiting.clear()
+        self._wanted.pop(key, None)
+        if called:
+            self._end_call(key)
+            loop.get().call_soon_threadsafe(self._workshop.taken, key)
+        return self._outcomes.pop(key)
+
+    def _wait(self, key: Hashable, check: Callable[[], None], more: Callable[[], None]) -> None:
         while key not in self._outcomes:
             if key not in self._wanted:
-                raise TransientError("given up")  # by a close that another thread asked for
+                raise GivenUp
             self._awaited = key
             self._arrived.clear()
             if key in self._outcomes:
@@ -143,27 +169,15 @@ class Ahead:
             if time.monotonic() >= self.waiting.next:
                 self.waiting.look()
             if not self._arrived.wait(_POLL):
-                try:
-                    check()
-                except BaseException:
-                    self._awaited = None
-                    self.waiting.clear()
-                    self.cancel()
-                    loop.get().call_soon_threadsafe(self._abandon, list(self._wanted))
-                    raise
-        self._asked = time.monotonic()
-        self._awaited = None
-        if self.waiting.shown:
-            self.waiting.clear()
-        self._wanted.pop(key, None)
-        if called:
-            self._end_call(key)
-            loop.get().call_soon_threadsafe(self._workshop.taken, key)
-        return self._outcomes.pop(key)
+                check()
+
+    def adopt(self, key: Hashable) -> None:
+        """It is on its way for an execution that ended, and now for whoever waits for it."""
+        self._wanted[key] = None
 
     def leftovers(self, alive: Container[Hashable]) -> list[tuple[Hashable, float, Answer]]:
         """Answers that arrived for executions that ended. They, and what still waits for these, are forgotten here."""
-        started = [key for key, owner in self._wanted.items() if owner is not None and owner not in alive]
+        started = [key for key, owner in list(self._wanted.items()) if owner is not None and owner not in alive]
         loop.get().call_soon_threadsafe(self._abandon, started)
         for item in self._emptied():
             if self._wanted.get(item.key) in alive:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ..errors import MediaError
 from ..media.probe import Answer
-from .ahead import Ahead, Outcome, Wanted
+from .ahead import Ahead, GivenUp, Outcome, Wanted
+from .tokens import tokenize
 
 if TYPE_CHECKING:
     from .bindings import Bindings
@@ -42,6 +42,10 @@ _STEPS = 10_000  # of SQLite's virtual machine, between looks at the clock
 
 
 _LIMIT = re.compile(r"\blimit\b", re.IGNORECASE)
+
+
+def _has_limit(sql: str) -> bool:
+    return _LIMIT.search(sql) is not None and any(token.is_word("LIMIT") for token in tokenize(sql))
 
 
 class Noted(Exception):
@@ -80,7 +84,7 @@ class Execution:
     bounded: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.bounded = _LIMIT.search(self.sql) is not None
+        self.bounded = _has_limit(self.sql)
 
     def taken(self, bindings: Any) -> Any:
         """Those of the statement's bindings that `sql` takes."""
@@ -130,9 +134,13 @@ class Scout:
         return outcome
 
     def _take(self, wanted: Wanted) -> tuple[float, Outcome]:
-        if not self._ahead.has(wanted.key):
-            self._ahead.start([wanted])
-        return self._ahead.take(wanted.key, self._session.check, self._go_further)
+        while True:
+            if not self._ahead.has(wanted.key):
+                self._ahead.start([wanted])
+            try:
+                return self._ahead.take(wanted.key, self._session.check, self._go_further)
+            except GivenUp:  # it was on its way for an earlier statement, which ended
+                continue
 
     def _go_further(self) -> None:
         """The statement waits for one file while most of those behind it are there: do not let the line run dry."""
@@ -199,8 +207,10 @@ class Scout:
         if owner is not None and (owner != self._last or now - self._looked > _LOOK):
             self._looked = now
             if owner not in (alive := self.alive()):
+                self._ahead.adopt(wanted.key)
                 self._forget(alive)  # of an earlier statement
         if self._ahead.has(wanted.key):
+            self._last = self._last if owner is None else owner
             execution = self._known.get(self._last)
             if execution is not None:
                 execution.consumed += 1
@@ -211,6 +221,11 @@ class Scout:
                 elif low:
                     self._forget(alive)
             return
+        self._find_caller(wanted)
+
+    def _find_caller(self, wanted: Wanted) -> None:
+        """Run those under way ahead, until one meets the call at hand: that one made it."""
+        missed = []
         for execution in self._candidates():
             execution.consumed += 1
             execution.least = max(execution.least, wanted.least)
@@ -219,20 +234,25 @@ class Scout:
                 execution.ahead -= 1
                 self._last = execution.identity
                 return
+            execution.consumed -= 1
+            missed.append(execution)
+        for execution in missed:  # where another one made it, they may still be of use
             execution.useless += 1
 
     def _candidates(self) -> list[Execution]:
-        """The executions under way that are worth scouting, first the one that was right the last time."""
+        """The executions under way that are worth scouting: new ones, then the one that was right the last time."""
         assert self.executions is not None
         running = self.executions.under_way()
         identities = {identity for identity, _ in running}
         if any(identity not in identities for identity in self._known):
             self._forget(identities)
+        new = set()
         for identity, statement in running:
             if identity not in self._known:
                 self._known[identity] = self.executions.execution(identity, statement)
+                new.add(identity)
         found = [known for known in self._known.values() if known is not None and known.useless < _USELESS]
-        return sorted(found, key=lambda execution: execution.identity != self._last)
+        return sorted(found, key=lambda execution: (execution.identity not in new, execution.identity != self._last))
 
     def _forget(self, alive: Collection[Hashable]) -> None:
         """Want nothing more for executions that ended; what came for them is kept as an answer like any other."""
@@ -279,7 +299,7 @@ class Scout:
             execution.ended = False
         except apsw.InterruptError:
             execution.ended = False  # by the clock; where it was the application, the statement itself will be told too
-        except (apsw.Error, MediaError, UnicodeError):
+        except Exception:  # of SQLite, ours, or of a function of the application, which may not like our NULLs
             execution.useless = _USELESS
             execution.ended = True
         finally:

@@ -33,6 +33,7 @@ from .memory import NEVER, Memory, Reader
 from .scout import Noted, Scout
 
 MOST_VALUES = 200_000
+MOST_FAILED = 50_000  # objects
 VALUES_AGE = 60.0  # seconds, or `max_age` where that is less
 
 
@@ -168,6 +169,8 @@ class Session:
                 self._is_good(self.memory.keep(key, now, answer))
         if isinstance(answer, MediaError):
             if not isinstance(answer, UsageError):
+                if len(self._failed) >= MOST_FAILED:
+                    self._failed.pop(next(iter(self._failed)))
                 self._failed[key] = answer
                 self._failed_in = self.statement.moment
             raise answer.again()

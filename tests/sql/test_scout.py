@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
 import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import apsw
 import pytest
@@ -254,6 +256,9 @@ KINDS = [
     "SELECT sum(v) FROM t",
     "INSERT INTO t(image, w) SELECT NULL, width(image) FROM t",
     "INSERT INTO t(k, w) SELECT k, width(image) FROM t WHERE 1 ON CONFLICT DO UPDATE SET w = excluded.w",
+    "INSERT INTO t(k, image) SELECT k, image FROM t WHERE 1 ON CONFLICT(k) DO UPDATE SET w = width(excluded.image)",
+    "INSERT INTO t(k, image) SELECT k, NULL FROM t WHERE 1 ON CONFLICT(k) DO UPDATE SET w = 1 WHERE width(t.image) > 0",
+    "INSERT INTO checked SELECT k, image FROM t",
     "UPDATE t SET w = width(image)",
     "CREATE TABLE made AS SELECT width(image) FROM t",
     "CREATE INDEX i ON t(width(image))",
@@ -269,6 +274,7 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_are_opened_at_once(many: HttpServer, con: mediasql.MediaConnection, kind: str) -> None:
     table(con, urls(many, 40, "slow/100/"))
+    con.execute("CREATE TABLE checked(k, image CHECK (width(image) > 0), CHECK (k > 0))")
     began = time.monotonic()
     if kind == "add_computed_column":
         con.add_computed_column("t", "c", "width(image)")
@@ -280,13 +286,71 @@ def test_files_are_opened_at_once(many: HttpServer, con: mediasql.MediaConnectio
 
 def test_one_slow_file_does_not_stop_the_others(many: HttpServer, con: mediasql.MediaConnection) -> None:
     """The statement waits for its first file; all others are there before it is."""
-    slow = f"{many.url}/slow/1000/many/m00.jpg"
+    slow = f"{many.url}/slow/2000/many/m00.jpg"
     table(con, [slow, *(f"{url}?{turn}" for turn in range(10) for url in urls(many, FILES))])
     arrived: list[int] = []
-    threading.Timer(0.9, lambda: arrived.append(len(many.requests()))).start()
+    threading.Timer(1.8, lambda: arrived.append(len(many.requests()))).start()
     assert con.execute("SELECT sum(width(image)) FROM t").get == 100 + 10 * sum(range(100, 100 + FILES))
     assert arrived[0] > 500
     assert len(asked(many)) == FILES + 1
+
+
+class _Collected:
+    """An aggregate that keeps the values of all its runs, so that it would notice one too many."""
+
+    seen: ClassVar[list[Any]] = []
+
+    def step(self, value: int) -> None:
+        self.seen.append(value + 0)  # which NULL cannot be added to
+
+    def final(self) -> int:
+        return len(self.seen)
+
+
+def test_an_aggregate_of_the_application(many: HttpServer, con: mediasql.MediaConnection) -> None:
+    table(con, urls(many, 40, "slow/100/"))
+    con.create_aggregate_function("collected", _Collected, 1)
+    _Collected.seen.clear()
+    began = time.monotonic()
+    query = "SELECT collected(width(image)) FILTER (WHERE height(image) > 1), collected(DISTINCT k) FROM t"
+    assert con.execute(query).get == (80, 80)
+    assert time.monotonic() - began < 1.5
+    assert sorted(_Collected.seen)[-40:] == [100 + number for number in range(40)]
+
+
+@pytest.mark.parametrize("sql", ["SELECT double(width(image)) FROM t", "UPDATE t SET w = double(width(image))"])
+def test_a_function_that_takes_no_null(many: HttpServer, con: mediasql.MediaConnection, sql: str) -> None:
+    """It is given NULL only where the statement itself has one."""
+    table(con, urls(many, 5))
+    con.create_scalar_function("double", lambda value: value + value, 1, deterministic=True)
+    con.execute(sql).fetchall()
+    assert con.execute("SELECT sum(double(width(image))) FROM t").get == 2 * (100 + 101 + 102 + 103 + 104)
+
+
+def test_a_query_inside_of_another(many: HttpServer, con: mediasql.MediaConnection) -> None:
+    """For each row of one, another: both of them run ahead."""
+    table(con, urls(many, 40, "slow/50/"))
+    began, outer, found = time.monotonic(), 0.0, []
+    rows = con.execute("SELECT k, width(image) FROM t")
+    while True:
+        asked_for = time.monotonic()
+        row = next(rows, None)
+        outer += time.monotonic() - asked_for
+        if row is None:
+            break
+        inner = "SELECT height(image || '?' || ?1) FROM t WHERE k >= ?1 LIMIT 1"
+        found.append((row[1], con.execute(inner, (row[0],)).get))
+    assert found == [(100 + number, 50) for number in range(40)]
+    assert outer < 0.7  # one after the other they take 2 s
+    assert time.monotonic() - began < 4
+
+
+def test_two_queries_in_turn(many: HttpServer, con: mediasql.MediaConnection) -> None:
+    table(con, [f"{url}?{turn}" for turn in range(5) for url in urls(many, FILES, "slow/30/")])
+    began = time.monotonic()
+    one, other = (con.execute(f"SELECT {f}(image || '{f}') FROM t LIMIT 5000") for f in ("width", "height"))
+    assert len(list(zip(one, other, strict=True))) == 5 * FILES
+    assert time.monotonic() - began < 5  # one after the other they take 18 s
 
 
 def test_off_opens_one_after_the_other(many: HttpServer) -> None:
@@ -409,6 +473,39 @@ def test_an_interrupt_ends_the_wait(many: HttpServer) -> None:
     assert requests_later(many) == 0
     con.execute("UPDATE t SET image = ?", (urls(many, 1)[0],))
     assert con.execute("SELECT width(image) FROM t LIMIT 1").get == 100
+    con.close()
+
+
+def test_a_signal_ends_the_wait(many: HttpServer) -> None:
+    """Ctrl-C: Python raises wherever it is, and what waits in the queue is not asked for any more."""
+    con = mediasql.connect(timeout=20, concurrency=2)
+    table(con, [f"{url}?{turn}" for turn in range(20) for url in urls(many, FILES, "slow/100/")])
+    sent = []
+
+    def interrupt() -> None:
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Timer(0.5, interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        con.execute("SELECT sum(width(image)) FROM t").fetchall()
+    assert time.monotonic() - sent[0] < 0.2
+    assert requests_later(many) == 0
+    assert con.execute("SELECT width(image) FROM t WHERE k = 3").get == 102
+    con.close()
+
+
+def test_what_was_given_up_and_is_wanted_again(many: HttpServer) -> None:
+    """A file on its way for a cursor that was closed, asked for by the next statement at once."""
+    con = mediasql.connect(timeout=20, concurrency=2, cache_size=0, failure_age=0)
+    table(con, urls(many, FILES, "slow/50/"))
+    for turn in range(10):
+        cursor = con.execute(f"SELECT width(image || '?{turn}') FROM t")
+        assert next(cursor) == (100,)
+        cursor.close()
+        for k in (2, 3, 4):
+            assert con.execute(f"SELECT width(image || '?{turn}') FROM t WHERE k = ?", (k,)).get == 99 + k
+    assert not con.execute("SELECT * FROM media_errors").fetchall()
     con.close()
 
 
