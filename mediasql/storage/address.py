@@ -13,10 +13,30 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # What inet_aton takes for an address, and the system's resolver with it: 2130706433, 0x7f.1, 0177.0.0.1, 127.1.
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|\d+)(?:\.(?:0x[0-9a-f]*|\d+)){0,3}", re.IGNORECASE)
-# IPv6 ranges whose last 32 bits are an IPv4 address: IPv4-compatible (RFC 4291), NAT64 (RFC 6052).
-_EMBEDDING = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
-# Public by number, and yet a service of the machine's own host: Azure's virtual public address.
-_HOST_SERVICES = frozenset({ipaddress.IPv4Address("168.63.129.16")})
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# After IANA's registries of special-purpose addresses; what `ipaddress` knows of them depends on Python's version.
+_SPECIAL: tuple[tuple[str, tuple[_Network, ...]], ...] = tuple(
+    (word, tuple(ipaddress.ip_network(text) for text in texts.split()))
+    for word, texts in (
+        ("unspecified", "0.0.0.0/32 ::/128"),
+        ("loopback", "127.0.0.0/8 ::1/128"),
+        ("link-local", "169.254.0.0/16 fe80::/10"),
+        ("multicast", "224.0.0.0/4 ff00::/8"),
+        ("private", "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 172.16.0.0/12 192.168.0.0/16"),
+        # For protocols, for documentation, for measurements, for 6to4 relays that are no more, and for the future.
+        (
+            "private",
+            "192.0.0.0/24 192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 198.18.0.0/15 192.88.99.0/24 240.0.0.0/4",
+        ),
+        ("private", "2001::/23 2001:db8::/32 3fff::/20"),
+        ("private", "168.63.129.16/32"),  # public by number, and yet a service of the machine's own host on Azure
+    )
+)
+# Of all IPv6 addresses, those that are given out; what is outside may mean something to a network, and to no other.
+_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+# What leads to the IPv4 address behind the prefix: mapped addresses (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
+_LEADING = tuple(ipaddress.IPv6Network(text) for text in ("::ffff:0:0/96", "64:ff9b::/96", "2002::/16"))
 
 
 def literal(host: str) -> Address | None:
@@ -35,28 +55,16 @@ def literal(host: str) -> Address | None:
 
 
 def not_public(address: Address) -> str | None:
-    """What is wrong with an address, in words; None for a public one.
-
-    After the IANA special-purpose registries, as `ipaddress` knows them, and the IPv4 address inside of an IPv6 one.
-    """
-    if isinstance(address, ipaddress.IPv6Address) and not address.is_loopback and not address.is_unspecified:
-        inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-        if any(address in network for network in _EMBEDDING):
-            inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        if found := next((word for one in inner if one is not None and (word := not_public(one))), None):
-            return found
-        if address.ipv4_mapped is not None:
-            return None
-        if address.is_site_local:
-            return "private"
-    kinds = (
-        (address.is_loopback, "loopback"),
-        (address.is_link_local, "link-local"),
-        (address.is_multicast, "multicast"),
-        (address.is_unspecified, "unspecified"),
-        (not address.is_global or address in _HOST_SERVICES, "private"),
-    )
-    return next((word for applies, word in kinds if applies), None)
+    """What is wrong with an address, in words; None for a public one."""
+    if isinstance(address, ipaddress.IPv6Address):
+        for network in _LEADING:
+            if address in network:
+                after = 128 - network.prefixlen - 32
+                return not_public(ipaddress.IPv4Address(int(address) >> after & 0xFFFFFFFF))
+    for word, networks in _SPECIAL:
+        if any(address.version == network.version and address in network for network in networks):
+            return word
+    return "private" if address.version == 6 and address not in _GIVEN_OUT else None
 
 
 def check_host(host: str) -> None:

@@ -78,6 +78,14 @@ INTERNAL = [
     "http://168.63.129.16/",
     "http://224.0.0.1/",
     "http://255.255.255.255/",
+    "http://[64:ff9b:1::a9fe:a9fe]/",
+    "http://[::ffff:0:7f00:1]/",
+    "http://[3fff::1]/",
+    "http://[5f00::1]/",
+    "http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/",
+    "http://[::1%25lo]/",
+    "http://192.88.99.1/",
+    "http://192.0.0.8/",
     "http://localhost/",
     "http://LOCALHOST./",
     "http://a.localhost:9000/",
@@ -112,7 +120,12 @@ OTHERS = [
     "github://org:repo@/a",
     "nowhere://x",
 ]
-OUTSIDE = ["https://example.com/a.jpg", "http://93.184.216.34/a.jpg", "https://[2606:2800:220:1::1]:8443/a"]
+OUTSIDE = [
+    "https://example.com/a.jpg",
+    "http://93.184.216.34/a.jpg",
+    "https://[2606:2800:220:1::1]:8443/a",
+    "https://[64:ff9b::5db8:d822]/a",
+]
 CLOUD = [
     "s3://bucket/a.jpg",
     "s3a://b/::http://x",
@@ -313,8 +326,26 @@ def test_an_address_is_the_same_in_all_spellings(number: ipaddress.IPv4Address) 
     made = policy()
     octets = [f"{byte:#o}".replace("0o", "0") for byte in number.packed]
     spellings = [str(number), str(int(number)), hex(int(number)), ".".join(octets), f"[::ffff:{number}]", f"{number}."]
-    expected = number.is_global and not number.is_multicast and str(number) != "168.63.129.16"
+    special = any(number in ipaddress.IPv4Network(network) for network in ("192.88.99.0/24", "192.0.0.0/24"))
+    expected = number.is_global and not number.is_multicast and not special and str(number) != "168.63.129.16"
     assert [permits(made, f"http://{host}/") for host in spellings] == [expected] * len(spellings)
+
+
+@given(st.ip_addresses(v=6))
+def test_no_address_is_public_that_python_calls_special(number: ipaddress.IPv6Address) -> None:
+    if address.not_public(number) is None:
+        assert number.is_global or number.ipv4_mapped
+        assert not number.is_multicast
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_inside_of_another_counts(number: ipaddress.IPv4Address) -> None:
+    within = int(number)
+    for prefix, shift in (("::ffff:0:0", 0), ("64:ff9b::", 0), ("2002::", 80)):
+        outer = ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | within << shift)
+        assert address.not_public(outer) == address.not_public(number), outer
+    for prefix in ("::", "::ffff:0:0:0", "64:ff9b:1::", "2001::"):
+        assert address.not_public(ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | within)), prefix
 
 
 def test_local_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
