@@ -121,7 +121,7 @@ class Store:
         from .cache.blocks import blocks
 
         found = blocks(folder, place.capacity(self.config, folder), partial(place.warn, folder))
-        if self.config.cache_size is None:
+        if self.config.cache_size is None and found.holds():
             found.capacity = place.capacity(self.config, folder, found.held())
         return found
 
@@ -208,15 +208,29 @@ class Store:
         policy = self.policy
         if policy is not None:  # `narrowed` may have dots
             policy.check(start)
+        keeps = provider.cached(start)
         pages = _Pages(provider.pages(start, recursive=glob.recursive, page_size=page_size), self.config.timeout)
         try:
             while (page := loop.run(pages.next(), self._check)) is not None:
                 kept = [entry for entry in page if glob.keeps(entry.path)]
                 if policy is not None:
                     kept = [entry for entry in kept if policy.permits(Location.parse(entry.url))]
+                if keeps:
+                    self._listed(kept)
                 yield glob.root, kept
         finally:
             loop.finish(pages.close())
+
+    def _listed(self, page: list[Entry]) -> None:
+        """What a listing says of objects of which bytes are kept is as good as what `told` is told."""
+        if self.blocks is None or not self.blocks.holds(age=0):
+            return
+        by_scope: dict[str, dict[str, ObjectInfo]] = {}
+        for entry in page:
+            if entry.info.size is not None and (identity := self.identity(Location.parse(entry.url))) is not None:
+                by_scope.setdefault(identity.scope, {})[identity.key] = entry.info
+        for scope, objects in by_scope.items():
+            self.blocks.listed(scope, objects)
 
     def root_url(self, pattern: str) -> str:
         """The URL that the names of `entries` are relative to."""

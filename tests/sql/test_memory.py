@@ -199,6 +199,44 @@ def test_a_listing_tells_what_changed(connect: Connect, s3_server: Any) -> None:
         assert objects == (["/listed-memory/o3.jpg"] if age else [])
 
 
+def test_a_listing_tells_what_changed_of_bytes_too(connect: Connect, s3_server: Any) -> None:
+    for number in range(3):
+        s3_server.put("listed-bytes", f"o{number}.jpg", picture(10 + number, 5))
+    options = {"storage_options": s3_server.storage_options}
+    con = connect(**options)
+    query = "SELECT name, width, length(content(url)) FROM media('s3://listed-bytes/*.jpg')"
+    con.execute("SELECT media_prefetch(url) FROM media('s3://listed-bytes/*.jpg')").fetchall()
+    s3_server.put("listed-bytes", "o1.jpg", picture(99, 40))
+    s3_server.reset()
+    rows = [(f"o{at}.jpg", wide, len(picture(wide, high))) for at, wide, high in ((0, 10, 5), (1, 99, 40), (2, 12, 5))]
+    assert con.execute(query).fetchall() == rows
+    assert connect(**options).execute(query).fetchall() == rows
+    objects = [request.path for request in s3_server.requests() if request.path.endswith(".jpg")]
+    assert objects == ["/listed-bytes/o1.jpg"] * 2  # its header, and its bytes
+
+
+def test_a_listing_makes_no_cache(connect: Connect, s3_server: Any, environment: Path) -> None:
+    s3_server.put("listed-only", "a.jpg", picture(5, 5))
+    con = connect(storage_options=s3_server.storage_options)
+    assert con.execute("SELECT size > 0 FROM media('s3://listed-only/*')").fetchall() == [(1,)]
+    assert not (environment / "mediasql-cache").exists()
+
+
+def test_what_bytes_on_disk_tell_is_as_old_as_they_are(
+    connect: Connect, changing: Callable[[int], str], http_server: HttpServer
+) -> None:
+    url = changing(5)
+    began = time.monotonic()
+    connect(max_age=2).execute("SELECT media_prefetch(?)", (url,)).fetchall()
+    changing(6)
+    second = connect(max_age=2)
+    while width(second, url) == 5:
+        assert time.monotonic() - began < 2.5
+        connect(max_age=2).execute("SELECT height(?1), content_hash(?1)", (url,)).fetchall()
+        time.sleep(0.05)
+    assert width(connect(max_age=2), url) == 6
+
+
 def test_local_files_are_looked_at_each_time(connect: Connect, tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     con = connect(max_age=None)

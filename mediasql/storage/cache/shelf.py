@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from .database import Database
 from .folders import Dead, Folder, remove
 from .identity import Identity
 from .keeper import Keeper
+from .listed import among
 
 PAUSE = 30.0  # seconds for which nothing is kept after that failed
 _LOOK = 1.0  # seconds between looks at whether anything is kept
@@ -99,13 +100,13 @@ class Shelf:
                     threading.Thread(target=self.clean, name="mediasql-cleaner", daemon=True).start()
         return True
 
-    def holds(self) -> bool:
-        """Whether anything is kept at all, or was a moment ago: most scans read headers, of which nothing is."""
+    def holds(self, age: float = _LOOK) -> bool:
+        """Whether anything is kept at all, or was `age` seconds ago: most scans read headers, of which nothing is."""
         if self._entries:
             return True
         now = time.monotonic()
-        if now - self._looked[0] > _LOOK:
-            self._looked = now, self._working() and self.held() > 0
+        if now - self._looked[0] > age:
+            self._looked = now, self._database.path.exists() and self._working() and self.held() > 0
         return self._looked[1]
 
     def _hit(self, entry: Entry | None, size: int) -> None:
@@ -236,6 +237,13 @@ class Shelf:
                 del self._said[identity]
 
         self.keeper.submit(lambda connection: catalogue.validate(connection, identity, info, now), done)
+
+    def listed(self, scope: str, objects: Mapping[str, ObjectInfo]) -> None:
+        """A listing says that these are the versions now; see `validate`."""
+        known = among(self._database, scope, objects)
+        known.update(key for within, key in list(self._entries) if within == scope and key in objects)
+        for key in known:
+            self.validate(Identity(scope, key), objects[key])
 
     def flush(self) -> None:
         """Return when the catalogue knows all that was kept before."""
