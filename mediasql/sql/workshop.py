@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import MediaError, TransientError
@@ -43,7 +44,8 @@ class Result:
 
 
 class Together(Protocol):
-    """Calls that are gathered before they are made. `coming` counts those whose bytes are on their way."""
+    """Calls that are gathered before they are made. `coming` counts those whose bytes are on their way, and not those
+    that wait for room: what is gathered may be what takes it."""
 
     coming: int
 
@@ -151,7 +153,7 @@ class Workshop:
         self._forget = forget
         self._rests = rests
         self._queue: deque[Wanted] = deque()
-        self._active: dict[Ticket, asyncio.Task[None]] = {}
+        self._active: dict[Ticket, asyncio.Task[Result | MediaError]] = {}
         self._delivered: dict[Hashable, Ticket] = {}
         self._expected = float(PART)  # bytes of a file that is not begun
         self._gathered: set[Together] = set()
@@ -194,7 +196,10 @@ class Workshop:
     async def room(self, ticket: Ticket) -> None:
         """Wait while too much is held, unless it is this call's turn: urgent, or the first of all."""
         while self.held > MOST_HELD and not ticket.urgent and ticket is not next(iter(self._active), None):
+            ticket.coming(False)
+            self._settle()
             await self._change()
+        ticket.coming(True)
 
     async def in_thread(self, ticket: Ticket, work: Callable[[], T]) -> T:
         """The result of `work` in a thread. It is not begun while nobody comes for results, nor before its turn."""
@@ -226,6 +231,9 @@ class Workshop:
         for waiter in list(self._waiting):
             if not waiter.done():
                 waiter.set_result(None)
+        self._settle()
+
+    def _settle(self) -> None:
         for gathered in self._gathered:
             gathered.settle()
 
@@ -244,21 +252,24 @@ class Workshop:
         ticket.hold(int(self._expected) if item.work.fetches else item.work.given)
         if item.work.gathered is not None:
             self._gathered.add(item.work.gathered)
-        self._active[ticket] = asyncio.get_running_loop().create_task(self._run(ticket))
+        task = asyncio.get_running_loop().create_task(self._run(ticket))
+        self._active[ticket] = task
+        task.add_done_callback(partial(self._done, ticket))
         return ticket
 
-    async def _run(self, ticket: Ticket) -> None:
-        outcome: Result | MediaError | None = None
+    async def _run(self, ticket: Ticket) -> Result | MediaError:
         try:
-            outcome = Result(await ticket.work.run(ticket))
+            return Result(await ticket.work.run(ticket))
         except MediaError as error:
-            outcome = error.again()
-        except asyncio.CancelledError:
-            pass  # nobody waits for it
+            return error.again()
         except Exception as error:  # whatever it is, somebody waits for an outcome
-            outcome = TransientError(f"a mistake in mediasql: {error!r}")
+            return TransientError(f"a mistake in mediasql: {error!r}")
+
+    def _done(self, ticket: Ticket, task: asyncio.Task[Result | MediaError]) -> None:
+        # Not at the end of `_run`: a task that is cancelled before its first step never comes to it.
         ticket.coming(False)
         del self._active[ticket]
+        outcome = None if task.cancelled() else task.result()
         ticket.hold(outcome.size if isinstance(outcome, Result) else 0)
         if outcome is not None:
             if isinstance(outcome, Result):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -16,8 +18,14 @@ import pytest
 from PIL import Image
 
 import mediasql
+from mediasql.config import Config
 from mediasql.connection import session_of
+from mediasql.media.probe import Want
 from mediasql.sql import calls, workshop
+from mediasql.sql.ahead import Wanted
+from mediasql.storage import loop
+from mediasql.storage.location import Location
+from mediasql.storage.store import Store
 from tests.media import make
 from tests.sql.conftest import Web, picture
 
@@ -370,6 +378,47 @@ def test_one_that_is_larger_than_the_bound_proceeds(
     many(con, web, 6)
     assert values(con, "SELECT model(image) FROM images") == [100, 101, 102, 103, 104, 105]
     assert sum(sizes) == 6
+
+
+@pytest.mark.parametrize("functions", ["model(u)", "model(u) + other(u)"])
+def test_a_batch_that_takes_all_the_room_is_run(
+    con: mediasql.MediaConnection, http_server: Any, monkeypatch: pytest.MonkeyPatch, functions: str
+) -> None:
+    """Files larger than they were expected to be: those of the batch that are to come wait for those that came."""
+    monkeypatch.setattr(workshop, "MOST_HELD", 1_000_000)
+    session_of(con).ahead._workshop._expected = 50_000
+    http_server.put("", "big.bin", bytes(200_000))
+    timer = threading.Timer(10, con.interrupt)
+    timer.start()
+
+    @con.media_function(batch_size=16)
+    def model(data: list[bytes]) -> list[int]:
+        return [len(each) for each in data]
+
+    @con.media_function(batch_size=16)
+    def other(data: list[bytes]) -> list[int]:
+        return [0] * len(data)
+
+    con.execute("CREATE TABLE t(u)")
+    con.executemany("INSERT INTO t VALUES (?)", [(f"{http_server.url}/big.bin?{n}",) for n in range(40)])
+    assert values(con, f"SELECT {functions} FROM t") == [200_000] * 40
+    timer.cancel()
+
+
+def test_a_call_that_is_given_up_before_it_began_leaves_nothing() -> None:
+    async def add_and_cancel() -> None:
+        shop.add([item])
+        shop.cancel(frozenset({"key"}))
+
+    work: Any = SimpleNamespace(given=1000, fetches=False, together=1, gathered=None, run=None)
+    item = Wanted("key", Location.parse("x"), Want.OBJECT, work)
+    delivered: list[Any] = []
+    shop = workshop.Workshop(
+        Store(Config.load()), lambda *outcome: delivered.append(outcome), lambda key: None, lambda: False
+    )
+    loop.run(add_and_cancel())
+    loop.run(asyncio.sleep(0.01))
+    assert (shop.held, shop._active, delivered) == (0, {}, [])
 
 
 def test_interrupting_gives_up(con: mediasql.MediaConnection, web: Web) -> None:
