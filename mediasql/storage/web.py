@@ -41,8 +41,9 @@ _MONTHS = dict(
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What aiohttp decodes; anything else, such as the 'aws-chunked' that uploads leave behind, changes no byte.
 _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
-# Headers that are for one server and not for where it redirects to.
-_PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
+_CONDITIONS = frozenset({"If-None-Match", "If-Modified-Since"})
+# Headers that follow a redirect to another host. Any other may hold a secret: options name headers as they like.
+_PUBLIC = _CONDITIONS | {"Range", "Accept-Encoding"}
 
 Response = Reply | aiohttp.ClientResponse
 
@@ -206,7 +207,7 @@ class Web:
             if urlsplit(url).scheme not in ("http", "https"):
                 raise errors.UnavailableError(f"redirected to {url}, which is not a web address")
             if urlsplit(url)[:2] != urlsplit(before)[:2]:
-                headers = {name: value for name, value in headers.items() if name.lower() not in _PRIVATE}
+                headers = {name: value for name, value in headers.items() if name in _PUBLIC}
         raise errors.UnavailableError(f"more than {MOST_REDIRECTS} redirects")
 
     async def close(self) -> None:
@@ -277,9 +278,6 @@ def object_info(headers: Mapping[str, str], size: int | None) -> ObjectInfo:
         etag=headers.get("ETag", "").removeprefix("W/").strip('"') or None,
         mime_type=mime_type or None,
     )
-
-
-_CONDITIONS = frozenset({"If-None-Match", "If-Modified-Since"})
 
 
 def http_date(text: str | None) -> str | None:

@@ -246,6 +246,30 @@ def test_headers_are_sent_and_not_given_to_other_hosts(server: HttpServer, make:
     with_redirector(f"{server.url}/bearer/a.bin", lambda url: client.fails(url, Forbidden))
 
 
+@pytest.mark.parametrize("listing", [False, True])
+def test_another_host_gets_no_headers_of_options(make: Callable[..., Client], *, listing: bool) -> None:
+    headers = {"X-Api-Key": "hidden", "x-amz-security-token": "hidden", "Cookie": "hidden"}
+    client = make(storage_options={"http": {"headers": headers}})
+
+    def use(url: str) -> None:
+        if listing:
+            list(client.store.entries(f"{url}/"))
+        else:
+            client.fails(url, NotFound)
+
+    def redirected(target: str) -> None:
+        first = f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode()
+        sent.extend(answer(first, use))
+
+    sent: list[bytes] = []
+    status = b"200 OK" if listing else b"404 Not Found"
+    there = answer(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n", redirected)
+    assert len(sent) == len(there) == 1
+    assert sent[0].count(b"hidden") == 3
+    assert b"hidden" not in there[0]
+    assert b"Range: bytes=0-" in there[0]
+
+
 def with_redirector(target: str, use: Callable[[str], object]) -> None:
     answer(f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode(), use)
 

@@ -6,18 +6,16 @@ import asyncio
 import netrc
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
 
-from ...errors import Forbidden, NotFound, TransientError, UnavailableError
+from ...errors import TransientError, UnavailableError
 from ..location import Location
 from .base import Entry, ObjectInfo, Provider, Request, Signer
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from ..web import Web
 
 # Everything that may stand in a URL as it is (RFC 3986); the rest is sent percent-encoded. '%' is kept, so that
@@ -74,73 +72,45 @@ class HttpProvider(Provider):
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
         """What directory pages link to; servers tell neither size nor time there in a form that can be relied on."""
-        import aiohttp
-
         path = self.glob_path(prefix)
         start = self.url_at(prefix, path)
         host = start[: len(start) - len(path)]
         pending, seen = [start[: start.rfind("/") + 1]], set()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
-            while pending:
-                directory = pending.pop()
-                entries, below = [], []
-                for link in await self._links(session, directory):
-                    there = host + _canonical(link[len(host) :])
-                    if there in seen or not (there.startswith(start) or _leads_to(there, start)):
-                        continue
-                    seen.add(there)
-                    if self.policy is not None and not self.policy.permits(Location.parse(link)):
-                        continue
-                    if there.endswith("/"):
-                        below.append(link)
-                    else:
-                        entries.append(Entry(link, there[len(host) :], ObjectInfo()))
-                if recursive:
-                    pending.extend(reversed(below))
-                if entries:
-                    yield entries
+        while pending:
+            directory = pending.pop()
+            entries, below = [], []
+            for link in await self.links(directory):
+                there = host + _canonical(link[len(host) :])
+                if there in seen or not (there.startswith(start) or _leads_to(there, start)):
+                    continue
+                seen.add(there)
+                if self.policy is not None and not self.policy.permits(Location.parse(link)):
+                    continue
+                if there.endswith("/"):
+                    below.append(link)
+                else:
+                    entries.append(Entry(link, there[len(host) :], ObjectInfo()))
+            if recursive:
+                pending.extend(reversed(below))
+            if entries:
+                yield entries
 
-    async def _links(self, session: aiohttp.ClientSession, directory: str) -> list[str]:
+    async def links(self, directory: str) -> list[str]:
         """The files and directories that the page of a directory links to, in its order."""
-        import aiohttp
-        from yarl import URL
-
-        request = await self.request(Location.parse(directory))
-        if self.policy is not None:
-            return _linked(await self._guarded(request, directory, self.policy.guards), directory)
-        try:
-            async with session.get(URL(request.url, encoded=True), headers=request.headers) as response:
-                if response.status in (404, 410):
-                    raise NotFound(f"no directory {directory}", status=response.status)
-                if response.status in (401, 403):
-                    raise Forbidden(f"cannot list {directory}", status=response.status)
-                if response.status == 429 or response.status >= 500:
-                    raise TransientError(f"cannot list {directory}: {response.status}", status=response.status)
-                if response.status != 200:
-                    raise UnavailableError(f"cannot list {directory}: {response.status}", status=response.status)
-                page = await response.content.read(0)
-                while len(page) < _LISTING and (part := await response.content.read(_LISTING - len(page))):
-                    page += part
-        except (aiohttp.InvalidURL, ValueError) as error:
-            raise UnavailableError(f"not a URL that can be requested: {error}") from None
-        except aiohttp.ClientError as error:
-            raise TransientError(f"cannot list {directory}: {error}") from None
-        return _linked(page, directory)
-
-    async def _guarded(self, request: Request, directory: str, guards: Callable[[str], bool]) -> bytes:
-        """The page of a directory, where redirects and addresses have to be looked at."""
         from ..fetch import Refused, Retry
         from ..web import Web
 
+        request = await self.request(Location.parse(directory))
         if self._web is None:
             self._web = Web(timeout=30, connections=8)
+        guards = None if self.policy is None else self.policy.guards
         try:
-            return (await self._web.get(request, 0, _LISTING, guards)).data
+            page = await self._web.get(request, 0, _LISTING, guards)
         except Refused as refusal:
             raise refusal.error().again(f"cannot list {directory}: {refusal.status}") from None
         except Retry as failure:
             raise TransientError(f"cannot list {directory}: {failure}", status=failure.status) from None
+        return _linked(page.data, directory)
 
     async def close(self) -> None:
         if self._web is not None:
