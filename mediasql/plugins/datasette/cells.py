@@ -24,7 +24,7 @@ from ...media.probe import FIRST_READ_ELSE
 from ...media.thumbnail import thumbnail
 from ...storage import loop
 from ...storage.location import Location
-from ..notebook.cells import declared_kind, kind_of, plain
+from ..notebook.cells import REASON, declared_kind, kind_of, plain
 from .reach import Reach, reach_of
 from .tokens import Token
 
@@ -92,23 +92,28 @@ def _refused(reach: Reach, declared: str | None, value: str, error: MediaError) 
 
 
 def _reason(text: str) -> Markup:
-    return Markup('<small style="color:#c62828">{}</small>').format(plain(text))
+    return Markup('<small style="{};max-width:{}px">{}</small>').format(REASON, 2 * WIDTH, plain(text))
 
 
 def _media(paths: tuple[str, str], kind: str, name: str, url: str) -> Markup:
     source, picture = paths
     title = plain(url)
+    name = plain(name)
     if kind == "video":
         shown = Markup('<video controls preload="none" src="{}" poster="{}" title="{}" style="{}"></video>').format(
             source, f"{picture}?poster", title, _SIZE
         )
-    else:
-        shown = Markup('<img loading="lazy" src="{}" alt="" title="{}" style="{}">').format(picture, title, _SIZE)
+        return shown + Markup('<a href="{}" title="{}"><small>{}</small></a>').format(source, title, name)
+    # Its name stands beside it, and would be read out twice.
+    image = Markup('<img loading="lazy" src="{}" alt="" style="{}">').format(picture, _SIZE)
     if kind == "audio":  # with its cover, or the reason why it does not play
-        shown += Markup('<audio controls preload="none" src="{}" title="{}" style="{}"></audio>').format(
+        player = Markup('<audio controls preload="none" src="{}" title="{}" style="{}"></audio>').format(
             source, title, _SIZE
         )
-    return shown + Markup('<a href="{}" title="{}"><small>{}</small></a>').format(source, title, plain(name))
+        return image + player + Markup('<a href="{}" title="{}"><small>{}</small></a>').format(source, title, name)
+    return Markup('<a href="{}" title="{}" style="display:inline-block">{}<small>{}</small></a>').format(
+        source, title, image, name
+    )
 
 
 async def _blob(declared: str | None, data: bytes) -> Markup | None:
@@ -130,7 +135,7 @@ def _inline(declared: str | None, data: bytes) -> Markup | None:
     except MediaError as error:
         return Markup("BLOB of {}<br>{}").format(size, _reason(str(error)))
     source = f"data:{picture_type(picture)};base64,{base64.b64encode(picture).decode()}"
-    return Markup('<img src="{}" alt="" style="{}"><small>{}</small>').format(source, _SIZE, size)
+    return Markup('<img src="{}" alt="an image" style="{}"><small>{}</small>').format(source, _SIZE, size)
 
 
 def make(media: bytes | Any) -> bytes:

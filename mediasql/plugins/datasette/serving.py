@@ -81,8 +81,8 @@ async def thumbnail(datasette: Any, request: Any) -> Any:
         picture = await _picture(reach, token.url)
     except MediaError as error:
         reach.failures.add(token.url, "thumbnail", error)
-        least = cells.HEIGHT if request.query_string == "poster" else 0
-        return _svg(_explained(error, least), _status(error), "no-store")
+        poster = request.query_string == "poster"
+        return _svg(_explained(error, poster), _status(error), "no-store")
     reach.failures.mended(token.url, "thumbnail")
     if not picture:
         return _svg(_NOTHING, 200, _cache_control(reach))
@@ -142,8 +142,8 @@ def _svg(svg: str, status: int, cache: str) -> Any:
     return Response(svg, status=status, headers={**SAFE, "Cache-Control": cache}, content_type="image/svg+xml")
 
 
-def _explained(error: MediaError, least: int) -> str:
-    """A picture of the reason, in lines; not lower than `least` pixels."""
+def _explained(error: MediaError, poster: bool) -> str:
+    """A picture of the reason, in lines; dark in a player, whose controls cast a shadow."""
     text = "".join(letter for letter in plain(str(error)) if letter.isprintable())
     lines = [""]
     for word in text.split(" "):
@@ -154,9 +154,12 @@ def _explained(error: MediaError, least: int) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     rows = "".join(f'<tspan x="6" dy="15">{escape(line)}</tspan>' for line in lines if line)
-    height = max(15 * len(lines) + 10, least)
+    height = 15 * len(lines) + 10
+    if poster:
+        height = max(height, cells.HEIGHT)
+    paper, ink = ("#3b1512", "#ffcdc7") if poster else ("#fdecea", "#8e1b12")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{cells.WIDTH}" height="{height}">'
-        '<rect width="100%" height="100%" fill="#fdecea"/>'
-        f'<text y="2" font-family="sans-serif" font-size="11" fill="#c62828">{rows}</text></svg>'
+        f'<rect width="100%" height="100%" fill="{paper}"/>'
+        f'<text y="2" font-family="sans-serif" font-size="11" fill="{ink}">{rows}</text></svg>'
     )

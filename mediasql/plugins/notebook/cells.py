@@ -19,6 +19,8 @@ from ...storage.providers.local import local_path
 
 LONGEST = 300  # characters of a value that are shown
 _LONGEST_URL = 8192
+# Of a reason. With a background of its own it can be read on pages of any colour.
+REASON = "color:#8e1b12;background:#fdecea;padding:1px 6px;display:inline-block;font-size:smaller"
 _DECLARED = {"IMAGE": "image", "VIDEO": "video", "AUDIO": "audio", "MEDIA": "media"}
 _WORD = re.compile(r"\s*(\w+)")
 _CONTROL = re.compile(

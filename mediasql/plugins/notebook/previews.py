@@ -14,7 +14,7 @@ from ...sql.session import Session
 from ...sql.workshop import Result
 from ...storage import loop
 from ...storage.location import Location
-from .cells import Cell, escape, plain
+from .cells import REASON, Cell, escape, plain
 
 WIDTH, HEIGHT = 240, 160  # pixels of a thumbnail
 MOST_BYTES = 10 * 1024  # of a thumbnail
@@ -105,7 +105,7 @@ class Previews:
     def _reason(self, cell: Cell, reason: str) -> None:
         cell.failed = True
         self.failures += 1
-        cell.html += f'<span style="color:#e53935;font-size:smaller">{escape(plain(reason))}</span>'
+        cell.html += f'<span style="{REASON}">{escape(plain(reason))}</span>'
 
     def _source(self, value: str | bytes) -> str:
         """An address that a browser plays: of the web, signed for an hour, or the bytes themselves when they are few.
