@@ -37,7 +37,7 @@ venv: .venv/made ## .venv with mediasql and the development tools
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-servers: ## what the tests need beyond Python: nginx, sqlite3, Perl's DBD::SQLite, a C compiler, Azurite
+servers: ## what the tests need beyond Python: nginx, sqlite3, Perl's DBD::SQLite, a C compiler, Chromium, Azurite
 	tests/servers/install.sh
 
 clean: ## remove what was made here

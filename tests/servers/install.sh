@@ -10,6 +10,7 @@ command -v nginx >/dev/null || missing+=(nginx)
 command -v sqlite3 >/dev/null || missing+=(sqlite3)
 command -v "${CC:-cc}" >/dev/null || missing+=(gcc libc6-dev)
 perl -MDBD::SQLite -e 1 2>/dev/null || missing+=(libdbd-sqlite3-perl)
+command -v "${MEDIASQL_TEST_CHROMIUM:-chromium}" >/dev/null || missing+=(chromium)
 azurite=${MEDIASQL_TEST_AZURITE:-node_modules/.bin/azurite-blob}
 [ -x "$azurite" ] || command -v npm >/dev/null || missing+=(nodejs npm)
 
