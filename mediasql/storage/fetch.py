@@ -194,7 +194,7 @@ class Fetcher:
             gate = self._gates[host] = Gate(self._concurrency)
         await gate.enter(deadline)
         try:
-            guards = None if self._policy is None else self._policy.hops(location)
+            guards = None if self._policy is None else self._policy.hops(location, provider.is_own)
             chunk = await self._web.get(request, start, stop, guards)
         except Retry as failure:
             if failure.status in _TOO_MUCH or failure.timed_out:

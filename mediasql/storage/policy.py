@@ -255,24 +255,24 @@ class Policy:
             return False
         return True
 
-    def hops(self, location: Location) -> Callable[[str], bool]:
+    def hops(self, location: Location, is_own: Callable[[Location, str, str], bool]) -> Callable[[str], bool]:
         """What is called with each URL on the way to `location`, that of the first request and of each redirect.
 
-        It raises as `check` does, and tells whether the connection must be to a public address.
+        `is_own` is that of the provider. It raises as `check` does, and tells whether only public addresses may be
+        connected to.
         """
         if location.scheme in _WEB:
             return self.guards
-        first: list[tuple[str, str]] = []
+        first = ""
+        home = True
 
         def hop(url: str) -> bool:
-            scheme, host = urlsplit(url)[:2]
-            if not first:
-                first.append((scheme, host))
-            # The endpoint of a store comes from its owner; where it redirects to does not.
-            if (scheme, host) == first[0] or self.profile == "owner":
-                return False
-            check_host(_host(Location.parse(url)).rpartition(":")[0])
-            return True
+            nonlocal first, home
+            first = first or url
+            # The endpoint of a store comes from its owner; where it redirects to does not, and what leads back to it
+            # from there is not the store's own.
+            home = home and is_own(location, first, url)
+            return not home and self.guards(url)
 
         return hop
 

@@ -183,8 +183,11 @@ class Web:
     ) -> Response:
         """The answer to a GET, behind its redirects. They are followed here since aiohttp respells their URLs, which
         breaks signatures."""
-        for _ in range(MOST_REDIRECTS + 1):
-            guarded = guards is not None and guards(url)
+        for hop in range(MOST_REDIRECTS + 1):
+            try:
+                guarded = guards is not None and guards(url)
+            except errors.ForbiddenByPolicy as refusal:
+                raise (refusal.again(f"redirected to {url}: {refusal}") if hop else refusal) from None
             wire = self._plain(guarded)  # before `_proxy`, since it reads the environment
             proxy = self._proxy(url)
             if guarded and proxy is not None:

@@ -669,6 +669,65 @@ def test_the_endpoint_of_the_owner_is_trusted(s3_server: Server) -> None:
     con.close()
 
 
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_where_a_store_redirects_to_must_be_allowed(server: HttpServer, scheme: str) -> None:
+    def read(target: str, **config: Any) -> bytes:
+        options = {"endpoint_url": f"{server.url}/to/{quote(target, safe='')}"}
+        options |= {"anon": True} if scheme == "s3" else {"token": "anon"}
+        store = Store(Config.load(storage_options={scheme: options}, timeout=10, **config))
+        try:
+            return loop.run(store.read(Location.parse(f"{scheme}://bucket/a.jpg"), 0, 2)).data
+        finally:
+            store.close()
+
+    hosted = {"profile": "hosted", "allow": [f"{scheme}://bucket"]}
+    with json_server(lambda _: {}) as (other, asked):
+        elsewhere = f"http://{other}/x"
+        for config in ({"profile": "untrusted"}, hosted, {"deny": [f"http://{other}"]}):
+            assert read(f"{server.url}/seen/a.jpg", **config) == b"\xff\xd8", "it is the store's own"
+            with pytest.raises(ForbiddenByPolicy, match=rf"redirected to {elsewhere}: refused by policy"):
+                read(elsewhere, **config)
+        with pytest.raises(ForbiddenByPolicy, match="link-local"):
+            read("http://169.254.169.254/latest/", profile="untrusted")
+        assert asked == []
+        assert read(elsewhere, profile="hosted", allow=[f"{scheme}://bucket", elsewhere]) == b"{}"
+        assert read(elsewhere) == b"{}"
+        assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "own"),
+    [
+        ("https://photos.s3.us-east-1.amazonaws.com/b.jpg", True),
+        ("https://photos.s3.eu-west-3.amazonaws.com/a.jpg", True),
+        ("https://photos.s3-eu-west-3.amazonaws.com/a.jpg", True),
+        ("https://s3.dualstack.eu-west-3.amazonaws.com/photos/a.jpg", True),
+        ("https://s3.eu-west-3.amazonaws.com/others/a.jpg", False),
+        ("https://others.s3.eu-west-3.amazonaws.com/a.jpg", False),
+        ("http://photos.s3.eu-west-3.amazonaws.com/a.jpg", False),
+        ("https://photos.s3.eu-west-3.amazonaws.com.example/a.jpg", False),
+        ("https://photos.s3.eu-west-3.amazonaws.com@example.com/a.jpg", False),
+        ("https://photos.s3.eu-west-3.amazonaws.com:8443/a.jpg", False),
+        ("https://example.com/photos/a.jpg", False),
+        ("https://s3.amazonaws.com", False),
+    ],
+)
+def test_s3_may_redirect_to_the_region_of_a_bucket(target: str, own: bool) -> None:
+    location = Location.parse("s3://photos/a.jpg")
+    provider = Store(Config.load()).provider(location)
+    assert provider.is_own(location, "https://photos.s3.us-east-1.amazonaws.com/a.jpg", target) is own
+    assert not provider.is_own(location, "https://minio.example/photos/a.jpg", target)
+
+
+def test_what_leads_back_to_a_store_is_not_its_own() -> None:
+    hop = policy("hosted", allow=["s3://b", "https://cdn.example"]).hops(
+        Location.parse("s3://b/k"), lambda _, first, target: target.startswith("http://minio/")
+    )
+    assert [hop(url) for url in ("http://minio/b/k", "http://minio/c/k", "https://cdn.example/k")] == [False] * 3
+    with pytest.raises(ForbiddenByPolicy):
+        hop("http://minio/b/k")
+
+
 def test_a_chain_that_is_allowed(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.jpg", picture("JPEG", size=(30, 20)))

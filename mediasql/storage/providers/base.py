@@ -21,6 +21,7 @@ from email.utils import format_datetime
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 from ...errors import Unsupported
 from ..location import Location
@@ -179,6 +180,13 @@ class Provider(ABC):
             moment = datetime.fromisoformat(version.last_modified)
             return {"If-Modified-Since": format_datetime(moment.astimezone(UTC), usegmt=True)}
         return {}
+
+    def is_own(self, location: Location, first: str, target: str) -> bool:
+        """Whether a redirect of `first`, the URL of the request for `location`, stays in this store.
+
+        Where any other leads, the database must be allowed to reach by itself.
+        """
+        return urlsplit(target)[:2] == urlsplit(first)[:2]
 
     async def recover(self, location: Location, status: int, headers: Mapping[str, str], body: bytes) -> bool:
         """Learn from an answer that refused `request` (the bucket's region, an expired token).

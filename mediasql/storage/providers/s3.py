@@ -42,6 +42,10 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 # Hosts of AWS itself, for which any region's host name is known. Others (PrivateLink too) are taken as they
 # are.
 _AWS_HOST = re.compile(r"(s3(?:-fips)?(?:\.dualstack)?)\.(?:[a-z0-9-]+\.)?(amazonaws\.(?:com|com\.cn|eu))")
+# Where AWS serves a bucket, in whichever region: as a label of the host, or in the path.
+_AWS_BUCKET = re.compile(
+    r"(?:(?P<label>[a-z0-9.-]+)\.)?s3(?:-fips)?[.-](?:dualstack\.)?(?:[a-z0-9-]+\.)?amazonaws\.(?:com|com\.cn|eu)"
+)
 _REGION = re.compile(rb"<Region>([a-z0-9-]{3,40})</Region>")
 _EXPIRED = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired", "InvalidToken"}
@@ -162,6 +166,16 @@ class S3Provider(CloudProvider):
             if token is None:
                 return
             parameters["continuation-token"] = token
+
+    def is_own(self, location: Location, first: str, target: str) -> bool:
+        """AWS redirects to the region that a bucket is in."""
+        if super().is_own(location, first, target):
+            return True
+        here, there = urlsplit(first), urlsplit(target)
+        place = _AWS_BUCKET.fullmatch(there.netloc.lower())
+        if here.scheme != there.scheme or place is None or not _AWS_BUCKET.fullmatch(here.netloc.lower()):
+            return False
+        return location.container == (place["label"] or there.path.lstrip("/").partition("/")[0])
 
     async def recover(self, location: Location, status: int, headers: Mapping[str, str], body: bytes) -> bool:
         """A wrong region is learnt from the answer, expired credentials are looked for anew."""
