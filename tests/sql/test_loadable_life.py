@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import signal
@@ -18,7 +17,7 @@ import apsw
 import pytest
 
 import mediasql
-from mediasql.sql.loadable import binding, build, loading
+from mediasql.sql.loadable import build, loading
 from tests.servers.http import HttpServer
 from tests.sql.conftest import Web
 from tests.sql.hosts import HostError, environment, program, shell
@@ -326,36 +325,6 @@ def test_ctrl_c_in_the_shell(http_server: HttpServer) -> None:
     assert child.returncode in (0, 1), "the shell ends a script there, by itself"
 
 
-def size() -> int:
-    """Resident, in kilobytes."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-
-
-def test_a_closed_connection_leaves_nothing(tmp_path: Path, web: Web) -> None:
-    path = tmp_path / "a.db"
-
-    def cycle() -> None:
-        connection = sqlite3.connect(path)
-        mediasql.load(connection)
-        assert connection.execute("SELECT width(?)", (web.url(1),)).fetchone() == (101,)
-        with pytest.raises(sqlite3.OperationalError, match="needs its pattern"):
-            connection.execute("SELECT * FROM media").fetchall()
-        connection.close()
-
-    for _ in range(30):
-        cycle()
-    gc.collect()
-    assert not binding.connections()
-    before, threads = size(), threading.active_count()
-    for _ in range(100):
-        cycle()
-    gc.collect()
-    assert not binding.connections()
-    assert threading.active_count() <= threads
-    assert size() - before < 8 * 1024
-
-
 def test_a_connection_that_nobody_closes(web: Web) -> None:
     """It is closed by the garbage collector, or when Python ends."""
     code = (
@@ -368,13 +337,6 @@ def test_a_connection_that_nobody_closes(web: Web) -> None:
     ).replace("    connection.cycle = rows\n", "")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
     assert (done.stdout, done.stderr, done.returncode) == ("[(101,)]\n", "", 0)
-
-
-def test_programs_end_cleanly(web: Web) -> None:
-    statement = f"SELECT width('{web.url(1)}'), (SELECT count(*) FROM media('{web.url(2)}'))"
-    with ThreadPoolExecutor(2) as pool:
-        for rows in pool.map(lambda _: shell(":memory:", [statement]), range(8)):
-            assert rows == [[("101", "1")]]
 
 
 def test_a_program_that_ends_while_a_query_waits(tmp_path: Path, http_server: HttpServer) -> None:
