@@ -34,6 +34,7 @@ _MOST_BLOB = 16 * 1024 * 1024  # bytes of a BLOB that is drawn
 _MOST_DRAWN = 500  # thumbnails of BLOBs that are remembered
 _COLUMNS_AGE = 5.0  # seconds for which the declared types of a table are taken as known
 _SIZE = f"max-width:{WIDTH}px;max-height:{HEIGHT}px;display:block"
+_FILM = f"width:{WIDTH}px;max-height:{HEIGHT}px;display:block;background:#000"  # upright ones have room for controls
 _COLUMNS = "SELECT name, type FROM pragma_table_xinfo(?)"
 
 _columns: weakref.WeakKeyDictionary[Any, dict[tuple[str, str], tuple[float, dict[str, str]]]] = (
@@ -101,7 +102,7 @@ def _media(paths: tuple[str, str], kind: str, name: str, url: str) -> Markup:
     name = plain(name)
     if kind == "video":
         shown = Markup('<video controls preload="none" src="{}" poster="{}" title="{}" style="{}"></video>').format(
-            source, f"{picture}?poster", title, _SIZE
+            source, f"{picture}?poster", title, _FILM
         )
         return shown + Markup('<a href="{}" title="{}"><small>{}</small></a>').format(source, title, name)
     # Its name stands beside it, and would be read out twice.

@@ -166,7 +166,7 @@ def _player(cell: Cell, source: str, picture: bytes | None) -> str:
         player = f'<audio {common} style="max-width:{WIDTH}px;display:block"></audio>'
     else:
         poster = f' poster="{_picture_url(picture)}"' if picture else ""
-        size = f"max-width:{WIDTH}px;max-height:{HEIGHT}px"
+        size = f"width:{WIDTH}px;max-height:{HEIGHT}px;background:#000"  # upright ones have room for controls
         player = f'<video {common}{poster} style="{size};display:block"></video>'
     return f'{player}<span style="opacity:.6;font-size:smaller">{name}</span>'
 
