@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
 from tests.servers import chromium
 from tests.servers.chromium import Page
@@ -69,6 +72,18 @@ def bytes_of(page: Page, selector: str, property: str = "src") -> int:
         f"fetch(document.querySelector({selector!r}).{property}).then(r => r.arrayBuffer()).then(b => b.byteLength)"
     )
     return int(page.run(script))
+
+
+def contrast(page: Page, selector: str) -> float:
+    """That of a text and its own background, by WCAG 2.2."""
+    script = """(() => {
+        const style = getComputedStyle(document.querySelector(%r));
+        const light = colour => colour.match(/\\d+/g).slice(0, 3).map(part => part / 255)
+            .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+            .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0.05);
+        return light(style.backgroundColor) / light(style.color);
+    })()"""
+    return float(page.run(script % selector))
 
 
 # --- Datasette -------------------------------------------------------------------------------------------------------
@@ -127,6 +142,7 @@ def test_reasons_in_datasette(datasette: Callable[..., str], sample_store: Store
     for svg, reason in zip(said, ("404 Not Found", "not an image, video or audio", "404 Not Found"), strict=True):
         assert reason in svg
         assert "Errno" not in svg
+    assert contrast(page, "td small[style]") > 7
     refused = page.run("document.querySelector('tr:nth-child(4) td:last-child').innerText")
     assert refused.startswith("https://example.com/a.jpg\nrefused by policy")
     page.wait("document.querySelector('video').muted = true")
@@ -144,7 +160,6 @@ def test_a_film_in_datasette(
     film = noise()
     sample_store.s3.put("media-samples", "noise.mp4", film, "video/mp4")
     page.open(datasette(("s3://media-samples/noise.mp4",), presigned=presigned))
-    page.wait("document.readyState === 'complete'")
     assert not [answer for answer in page.responses if "/media/" in answer.url], "nothing until it is started"
     assert bytes_of(page, "video", "poster") <= 10 * 1024
     sample_store.s3.reset()
@@ -165,3 +180,50 @@ def test_a_film_in_datasette(
         assert sum(request.bytes for request in asked) < len(film), "what was skipped was not read"
     else:
         assert any(answer.url.startswith(sample_store.s3.url) for answer in page.responses)
+
+
+# --- notebooks -------------------------------------------------------------------------------------------------------
+NOTEBOOK = """
+%load_ext mediasql
+---
+%%mediasql --rows 8
+CREATE TABLE photos(image IMAGE, width INT AS (width(image)));
+INSERT INTO photos(image) SELECT url FROM media('s3://media-samples/photos/*');
+INSERT INTO photos(image) VALUES ('{web}/images/logo.png'), ('s3://media-samples/photos/none.jpg');
+INSERT INTO photos(image) SELECT url FROM media('s3://media-samples/inbox/*');
+SELECT image, width FROM photos
+---
+%%mediasql
+SELECT 's3://media-samples/videos/tide.mp4' AS video, '{folder}/bell.wav' AS audio
+---
+%%mediasql
+SELECT broken FROM photos
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_notebook(sample_environment: Store, page: Page, tmp_path: Path, theme: str) -> None:
+    folder = sample_environment.environment["SAMPLES_FOLDER"]
+    sources = NOTEBOOK.format(web=sample_environment.http.url, folder=folder).strip().split("\n---\n")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, timeout=60, allow_errors=True, kernel_name="python3").execute()
+    file = tmp_path / "notebook.html"
+    file.write_text(HTMLExporter(theme=theme).from_notebook_node(notebook)[0])
+    page.open(file.as_uri())
+
+    images = shown(page)
+    assert [image["natural"] for image in images] == [213, 240, 120, 107, 213, 213, 160]
+    assert all(image["natural"] == image["width"] and image["alt"] for image in images)
+    assert max(page.run(f"{IMAGES}.map(image => image.src.length * 3 / 4)")) <= 10 * 1024
+    assert page.run("document.querySelectorAll('tbody')[0].rows.length") == 8
+    text = page.run("document.body.innerText")
+    assert "s3://media-samples/photos/none.jpg\n404 Not Found (NoSuchKey)" in text
+    assert "SQLError: no such column: broken" in text
+    assert "The first 8 rows;" in text
+    assert contrast(page, "td span[style*=background]") > 7
+    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+
+    for player, seconds in (("video", 10), ("audio", 2)):
+        page.run(f"window.player = document.querySelector('{player}'); player.muted = true; player.play()")
+        page.wait("player.currentTime > 0.3 && player.readyState >= 2")
+        assert page.run("Math.round(player.duration)") == seconds
