@@ -1,16 +1,27 @@
-"""Programs with an SQLite of their own, which load mediasql; each gives the rows of statements as texts."""
+"""Programs and libraries that people have SQLite in, with mediasql; each gives the rows of statements as texts."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
+import sys
+import tempfile
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
+import pytest
+import sqlalchemy
+
 import mediasql
+from mediasql.sql.loadable import build
+from tests.servers.process import running
+from tests.servers.server import fetch
 
 Rows = list[tuple[str | None, ...]]
 
@@ -29,6 +40,32 @@ for my $statement (@{decode_json(do { local $/; <STDIN> })}) {
 }
 $db->disconnect;
 print encode_json(\@found);
+"""
+
+
+BIN = Path(sys.executable).parent
+
+C = r"""
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+typedef struct sqlite3 sqlite3;
+static int (*sqlite_open)(const char *, sqlite3 **), (*sqlite_close)(sqlite3 *), (*enable)(sqlite3 *, int);
+static int (*load)(sqlite3 *, const char *, const char *, char **);
+static int (*exec)(sqlite3 *, const char *, int (*)(void *, int, char **, char **), void *, char **);
+static void find_sqlite(void) {
+  void *library = dlopen("libsqlite3.so.0", RTLD_NOW);
+  sqlite_open = dlsym(library, "sqlite3_open"); sqlite_close = dlsym(library, "sqlite3_close");
+  enable = dlsym(library, "sqlite3_enable_load_extension"); load = dlsym(library, "sqlite3_load_extension");
+  exec = dlsym(library, "sqlite3_exec");
+}
+static sqlite3 *loaded(const char *extension) {
+  sqlite3 *db; char *error = NULL;
+  sqlite_open(":memory:", &db); enable(db, 1);
+  if (load(db, extension, NULL, &error)) puts(error);
+  return db;
+}
 """
 
 
@@ -88,11 +125,112 @@ def module(database: str, statements: list[str]) -> list[Rows]:
         connection.close()
 
 
+def c_program(folder: Path, source: str, *options: str) -> str:
+    """The path of a program of one's own: C, and a `main` with a thing or two before it."""
+    (folder / "host.c").write_text(C + source)
+    path = str(folder / "host")
+    subprocess.run(
+        [*build.compiler(), *options, "-w", "-o", path, str(folder / "host.c"), "-ldl", "-lpthread"], check=True
+    )
+    return path
+
+
 def as_text(rows: list[Any]) -> Rows:
     return [tuple(value if value is None else str(value) for value in row) for row in rows]
 
 
-HOSTS: dict[str, Callable[[str, list[str]], list[Rows]]] = {"shell": shell, "perl": perl, "module": module}
+def sqlite_utils(database: str, statements: list[str]) -> list[Rows]:
+    """The command `sqlite-utils`, once for each statement."""
+    _need_no_connection_in_common(statements)
+    found = []
+    for statement in statements:
+        command = (str(BIN / "sqlite-utils"), "query", database, statement, "--arrays")
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode or done.stderr:
+            raise HostError(f"{done.stderr} (status {done.returncode})")
+        rows = json.loads(done.stdout)
+        found.append(as_text(rows) if isinstance(rows, list) else [])  # otherwise it tells how many rows changed
+    return found
+
+
+def datasette(database: str, statements: list[str]) -> list[Rows]:
+    """The program `datasette`, over HTTP. It only reads: what writes is done before, by `module`."""
+    _need_no_connection_in_common([statement for statement in statements if not _reads(statement)])
+    before = [module(database, [statement])[0] for statement in statements if not _reads(statement)]
+    queries = [statement for statement in statements if _reads(statement)]
+    servers = re.findall(rb"http://127\.0\.0\.1:\d+", Path(database).read_bytes() + " ".join(queries).encode())
+    plugin = {"allow": ["/", "s3://bucket", *sorted({server.decode() for server in servers})]}
+    found = iter(_served(database, queries, plugin) if queries else [])
+    written = iter(before)
+    return [next(found) if _reads(statement) else next(written) for statement in statements]
+
+
+def _served(database: str, queries: list[str], plugin: dict[str, Any]) -> list[Rows]:
+    with tempfile.TemporaryDirectory() as folder:
+        metadata = Path(folder) / "metadata.json"
+        metadata.write_text(json.dumps({"plugins": {"mediasql": plugin}}))
+        command = [str(BIN / "datasette"), database, "-m", str(metadata), "--setting", "sql_time_limit_ms", "20000"]
+        with running(lambda port: [*command, "-p", str(port)]) as child:
+            return [_page(f"http://127.0.0.1:{child.port}/{Path(database).stem}.json", query) for query in queries]
+
+
+def _page(address: str, query: str) -> Rows:
+    asked = urllib.parse.urlencode({"sql": query, "_shape": "arrays"})
+    answer = json.loads(fetch(f"{address}?{asked}").body)
+    if not answer["ok"]:
+        raise HostError(answer["error"])
+    return as_text(answer["rows"])
+
+
+def _reads(statement: str) -> bool:
+    return statement.startswith(("SELECT", "WITH")) and "add_computed_column" not in statement
+
+
+def _need_no_connection_in_common(statements: list[str]) -> None:
+    if len(statements) > 1 and any("temp." in each or "FROM media_errors" in each for each in statements):
+        pytest.skip("a connection for each statement")
+
+
+def sqlalchemy_engine(database: str, statements: list[str]) -> list[Rows]:
+    engine = sqlalchemy.create_engine(f"mediasql:///{database}", isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            results = (connection.exec_driver_sql(statement) for statement in statements)
+            return [as_text(result.fetchall()) if result.returns_rows else [] for result in results]
+    except sqlalchemy.exc.DBAPIError as error:
+        raise HostError(str(error.orig)) from error
+    finally:
+        engine.dispose()
+
+
+def pandas_frames(database: str, statements: list[str]) -> list[Rows]:
+    """`pandas.read_sql` over the standard library's `sqlite3`, for all that has rows."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    try:
+        mediasql.load(connection)
+        return [_frame(connection, statement) for statement in statements]
+    except (sqlite3.Error, pandas.errors.DatabaseError) as error:
+        raise HostError(str(error)) from error
+    finally:
+        connection.close()
+
+
+def _frame(connection: sqlite3.Connection, statement: str) -> Rows:
+    if not statement.startswith(("SELECT", "WITH")):
+        return as_text(connection.execute(statement).fetchall())
+    frame = pandas.read_sql(statement, connection, dtype_backend="numpy_nullable")  # where whole numbers stay whole
+    return as_text([tuple(None if value is pandas.NA else value for value in row) for row in frame.itertuples(False)])
+
+
+HOSTS: dict[str, Callable[[str, list[str]], list[Rows]]] = {
+    "shell": shell,
+    "perl": perl,
+    "module": module,
+    "sqlite-utils": sqlite_utils,
+    "datasette": datasette,
+    "sqlalchemy": sqlalchemy_engine,
+    "pandas": pandas_frames,
+}
 
 
 def apsw_rows(database: Path, statements: list[str]) -> list[Rows]:

@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <locale.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,10 @@
 #endif
 #ifndef MEDIASQL_VERSION
 #define MEDIASQL_VERSION "" /* such as 3.11 */
+#endif
+
+#ifndef IGNORE_ENVIRONMENT
+#define IGNORE_ENVIRONMENT 1 /* 0 is for tests that need PYTHONMALLOC */
 #endif
 
 #define OLDEST 11 /* of 3.x */
@@ -151,14 +156,11 @@ static void after_fork_in_child(void) {
   py.PyGILState_Release(fork_state);
 }
 
-/* Py_InitializeEx ends the process where it cannot work, so all that it needs must be there before. */
+/* Py_InitializeEx ends the process where it cannot work, so all that it needs must be there before; and where a PYTHON*
+ * variable has a value that it does not know. Those are about another Python, if they are about any. */
 static int initialize(const char *program, char *message, size_t size) {
-  /* These are about another Python, if they are about any; this process and its children keep them. */
-  char *home = getenv("PYTHONHOME"), *path = getenv("PYTHONPATH");
-  home = home ? strdup(home) : NULL;
-  path = path ? strdup(path) : NULL;
-  unsetenv("PYTHONHOME");
-  unsetenv("PYTHONPATH");
+  char *locale = setlocale(LC_CTYPE, NULL); /* Python sets that of the environment, and in UTF-8 mode needs none */
+  locale = locale ? strdup(locale) : NULL;
 
   int done = 0;
   void (*set_program)(const wchar_t *) = NULL;
@@ -178,13 +180,16 @@ static int initialize(const char *program, char *message, size_t size) {
     void *config = create();
     const char *why = "out of memory";
     done = config && !set(config, "program_name", program) && !set_int(config, "utf8_mode", 1) &&
-           !set_int(config, "install_signal_handlers", 0) && !set_int(config, "use_environment", 0) && !start(config);
+           !set_int(config, "install_signal_handlers", 0) &&
+           !set_int(config, "use_environment", !IGNORE_ENVIRONMENT) && !start(config);
     if (config && !done) error(config, &why);
     if (!done) snprintf(message, size, "mediasql: Python cannot be started with %s: %s", program, why);
     if (config) release(config);
   } else if (set_program) {
     int *utf8 = dlsym(everything, "Py_UTF8Mode"); /* whatever the locale of the host is */
+    int *ignore = dlsym(everything, "Py_IgnoreEnvironmentFlag");
     if (utf8) *utf8 = 1;
+    if (ignore) *ignore = IGNORE_ENVIRONMENT;
     wchar_t *wide = py.Py_DecodeLocale(program, NULL); /* Python keeps it */
     if (wide) set_program(wide);
     py.Py_InitializeEx(0);
@@ -193,10 +198,8 @@ static int initialize(const char *program, char *message, size_t size) {
     snprintf(message, size, "mediasql: this Python (%.6s) cannot be started by others", py.Py_GetVersion());
   }
 
-  if (home) setenv("PYTHONHOME", home, 1);
-  if (path) setenv("PYTHONPATH", path, 1);
-  free(home);
-  free(path);
+  if (locale) setlocale(LC_CTYPE, locale);
+  free(locale);
   if (done) {
     py.PyEval_SaveThread();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);

@@ -1,0 +1,112 @@
+"""`mediasql.load` and `mediasql.loadable_path`: which connections, configurations and files they take."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import apsw
+import pytest
+
+import mediasql
+from mediasql.sql.loadable import loading
+from tests.sql.conftest import Web
+from tests.sql.hosts import HostError, shell
+
+pytestmark = pytest.mark.usefixtures("loadable")
+
+
+def test_loading_twice_changes_nothing() -> None:
+    connection = sqlite3.connect(":memory:")
+    mediasql.load(connection, timeout=7)
+    mediasql.load(connection)
+    assert connection.execute("SELECT media_config('timeout')").fetchone() == (7.0,)
+    with pytest.raises(mediasql.ConfigError, match="attached to this connection already"):
+        mediasql.load(connection, timeout=8)
+    with pytest.raises(mediasql.ConfigError, match="no option 'timeouts'"):
+        mediasql.load(sqlite3.connect(":memory:"), timeouts=8)
+    connection.close()
+
+
+def test_the_environment_configures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIASQL_TIMEOUT", "12.5")
+    assert shell(":memory:", ["SELECT media_config('timeout')"]) == [[("12.5",)]]
+    with pytest.raises(HostError, match="MEDIASQL_TIMEOUT: 'soon' is not valid; a positive number"):
+        shell(":memory:", ["SELECT 1"], MEDIASQL_TIMEOUT="soon")
+    monkeypatch.setenv("MEDIASQL_TIMEOUT", "soon")
+    with pytest.raises(mediasql.ConfigError, match="MEDIASQL_TIMEOUT"):
+        mediasql.load(sqlite3.connect(":memory:"))
+
+
+def test_a_policy_holds_there(web: Web) -> None:
+    connection = sqlite3.connect(":memory:")
+    mediasql.load(connection, profile="hosted")
+    with pytest.raises(sqlite3.OperationalError, match="hosted"):
+        connection.execute("SELECT width(?)", (web.url(1),)).fetchall()
+    assert connection.execute("SELECT kind FROM media_errors").fetchall() == [("refused",)]
+    assert web.asked() == {}
+    connection.close()
+
+
+def test_load_takes_connections_of_apsw_too() -> None:
+    connection = apsw.Connection(":memory:")
+    mediasql.load(connection, timeout=3)
+    assert connection.execute("SELECT media_config('timeout')").get == 3.0
+    with pytest.raises(mediasql.ConfigError, match=r"not a builtins\.str"):
+        mediasql.load("photos.db")
+
+
+def test_connections_that_cannot_be_used() -> None:
+    closed = sqlite3.connect(":memory:")
+    closed.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        mediasql.load(closed)
+    elsewhere = sqlite3.connect(":memory:")
+    with ThreadPoolExecutor(1) as pool, pytest.raises(sqlite3.ProgrammingError, match="thread"):
+        pool.submit(mediasql.load, elsewhere).result()
+
+
+def test_loading_extensions_stays_forbidden() -> None:
+    connection = sqlite3.connect(":memory:")
+    mediasql.load(connection)
+    with pytest.raises(sqlite3.OperationalError, match="not authorized"):
+        connection.execute("SELECT load_extension(?)", (mediasql.loadable_path(),))
+    connection.close()
+
+
+def test_two_libraries_do_not_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    theirs = sqlite3.connect(path)
+    theirs.execute("CREATE TABLE t(x)")
+    mediasql.load(theirs)
+    with pytest.raises(mediasql.ConfigError, match=r"a\.db is open in this process through the extension"):
+        mediasql.connect(path)
+    ours = apsw.Connection(str(path))
+    with pytest.raises(mediasql.ConfigError, match="another SQLite library"):
+        mediasql.register(ours)
+    theirs.close()
+    mediasql.register(ours)
+    again = sqlite3.connect(path)
+    with pytest.raises(mediasql.ConfigError, match=r"a\.db is open in this process through APSW"):
+        mediasql.load(again)
+    ours.close()
+    mediasql.load(again)
+    again.close()
+
+
+def test_a_library_that_was_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loading, "HERE", tmp_path)
+    with pytest.raises(mediasql.MissingExtra, match=r"C compiler.*-m mediasql\.sql\.loadable\.build"):
+        mediasql.loadable_path()
+    with pytest.raises(mediasql.MissingExtra):
+        mediasql.load(sqlite3.connect(":memory:"))
+
+
+def test_the_path_for_shells() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mediasql", "loadable-path"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == mediasql.loadable_path() + "\n"
