@@ -8,15 +8,19 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 from mediasql.errors import NotFound
+from mediasql.storage import loop
 from mediasql.storage.cache.blocks import Blocks
 from mediasql.storage.cache.identity import Identity
+from mediasql.storage.cache.leases import Lease
 from mediasql.storage.fetch import NotModified, of_one_version
 from mediasql.storage.providers.base import Chunk, ObjectInfo, changed
 
 SCOPE = "test"
+CAPACITY = 64 * 1024 * 1024
 
 
 async def whole(blocks: Blocks, identity: Identity, read: Any, **options: Any) -> bytes:
@@ -74,3 +78,38 @@ class Objects:
 
 def identity(name: str) -> Identity:
     return Identity(SCOPE, f"s3://bucket/{name}")
+
+
+class Cache(Blocks):
+    """With what tests ask again and again, on the loop that it belongs to."""
+
+    def __init__(self, folder: Path, capacity: int = CAPACITY) -> None:
+        self.warnings: list[str] = []
+        super().__init__(folder, capacity, self.warnings.append)
+
+    def get(self, objects: Objects, name: str, start: int, stop: int, **options: Any) -> bytes:
+        chunk = loop.run(self.read(identity(name), objects.reader(name), start, stop, **options))
+        assert chunk.start == start
+        return chunk.data
+
+    def all(self, objects: Objects, name: str, **options: Any) -> bytes:
+        return loop.run(whole(self, identity(name), objects.reader(name), **options))
+
+    def file(self, name: str) -> Path:
+        self.flush()
+        (file,) = self._database.read("SELECT file FROM objects WHERE key = ?", (identity(name).key,))[0]
+        return self.files.root / file
+
+    def held(self) -> dict[str, int]:
+        return {row[1].rpartition("/")[2]: row[2] for row in self.rows()}
+
+    def on_disk(self) -> set[Path]:
+        return {path for path in self.files.root.rglob("*") if path.is_file() and path.name != "lock"}
+
+    def held_in_all(self) -> int:
+        held: int = self._database.read("SELECT held FROM totals")[0][0]
+        assert held == self._database.read("SELECT total(held) FROM objects")[0][0]
+        return held
+
+    def leased(self, objects: Objects, name: str, extension: str = "jpg", **options: Any) -> Lease:
+        return loop.run(self.lease(identity(name), objects.reader(name), extension, **options))

@@ -16,20 +16,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from mediasql.storage import loop
 from mediasql.storage.cache import blocks as module
-from mediasql.storage.cache import catalogue, database, pieces, shelf
+from mediasql.storage.cache import database, pieces, shelf
 from mediasql.storage.cache.blocks import Blocks
 from mediasql.storage.cache.catalogue import BLOCK
 from mediasql.storage.providers.base import ObjectInfo
 from tests.storage import cache_load
-from tests.storage.objects import Objects, identity, noise, whole
+from tests.storage.objects import CAPACITY, Objects, identity, noise, whole
 
 LONG = bool(os.environ.get("MEDIASQL_TEST_LONG"))  # the load as it was asked for: minutes
-CAPACITY = 64 * 1024 * 1024
 
 
 def content(blocks: Blocks, objects: Objects, name: str) -> bytes:
@@ -257,52 +255,3 @@ def test_kill(tmp_path: Path) -> None:
     assert found["lost"] == []
     assert found["held"] == found["counted"] <= found["capacity"]
     assert found["opened"] < 1
-
-
-# In large
-
-
-def crowd(folder: Path, count: int) -> Path:
-    """A catalogue of `count` objects of one block, without their files."""
-    Blocks(folder, CAPACITY, print).stats()
-    connection = apsw.Connection(os.fspath(folder / "bytes-v1" / "catalog.db"))
-    connection.set_busy_timeout(10_000)
-    with connection:
-        connection.executemany(
-            "INSERT INTO objects (scope, key, size, file, checked, held, first_use, last_use) "
-            "VALUES ('test', ?1, 65536, ?2, 0, 65536, 0, ?3)",
-            ((f"s3://bucket/old/{number}.jpg", f"dead/{number}", number) for number in range(count)),
-        )
-        connection.execute("INSERT INTO parts SELECT id, 0, x'01020304' FROM objects")
-        connection.execute("UPDATE totals SET held = ?", (count * BLOCK,))
-    connection.close()
-    return folder
-
-
-def test_many_entries_cost_no_more_than_few(tmp_path: Path) -> None:
-    opened, changed = {}, {}
-    for count in (1_000, 10_000, 100_000):
-        folder = crowd(tmp_path / str(count), count)
-        blocks = Blocks(folder, count * BLOCK, print)
-        objects = filled(1, 10)
-        begun = time.perf_counter()
-        content(blocks, objects, "0")
-        opened[count] = time.perf_counter() - begun
-        blocks.clean()
-
-        def change(connection: apsw.Connection, capacity: int = count * BLOCK) -> None:
-            for number in range(500):
-                info = ObjectInfo(BLOCK)
-                entry = catalogue.Entry(identity(f"new/{number}"), f"none/{number}", info, 1e9)
-                catalogue.add(connection, entry, {0: 1}, 1e9)
-                catalogue.evict(connection, capacity)
-
-        begun = time.perf_counter()
-        blocks.keeper.call(change, None)
-        changed[count] = (time.perf_counter() - begun) / 500
-        blocks.close()
-        (held,) = blocks._database.read("SELECT held FROM totals")[0]
-        assert held <= count * BLOCK
-    print(opened, changed)
-    assert opened[100_000] < 1
-    assert changed[100_000] < 5 * changed[1_000]

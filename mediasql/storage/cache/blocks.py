@@ -12,7 +12,9 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -194,13 +196,24 @@ class Blocks(Entries):
         is no room for the file.
         """
         since = time.time() if since is None else since
-        return await leases.lease(
-            self,
-            identity,
-            partial(self.read, identity, read, max_age=max_age, since=since),
-            partial(self.parts, identity, read, max_age=max_age, since=since),
-            extension,
-        )
+        with self.stay(identity):
+            return await leases.lease(
+                self,
+                identity,
+                partial(self.read, identity, read, max_age=max_age, since=since),
+                partial(self.parts, identity, read, max_age=max_age, since=since),
+                extension,
+            )
+
+    @contextmanager
+    def stay(self, identity: Identity) -> Iterator[None]:
+        """What is read of an object meanwhile is kept like what comes for the first time."""
+        self.staying[identity] += 1
+        try:
+            yield
+        finally:
+            self.staying[identity] -= 1
+            self.staying += Counter()
 
 
 _known: dict[Path, Blocks] = {}

@@ -26,12 +26,19 @@ PAUSE = 30.0  # seconds for which a database that failed is left alone
 _READ_WAIT = 1_000  # ms; readers wait for a checkpoint at most
 _WRITE_WAIT = 10_000  # ms, for writers of other processes
 
-_DAMAGED = (apsw.CorruptError, apsw.NotADBError)
-_OURS = (apsw.ConstraintError, apsw.SQLError, apsw.MisuseError, apsw.RangeError, apsw.BindingsError)  # mistakes of ours
+# Mistakes of ours as a rule, and what else comes of SQL that was damaged, or of values that no SQL of ours wrote.
+_OURS = (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError, apsw.MisuseError, apsw.RangeError, apsw.BindingsError)
 
 
 class Unusable(Exception):
     """The database is there, and not ours to use."""
+
+
+class Damaged(Exception):
+    """What the database says cannot be so."""
+
+
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError, Damaged)
 
 
 class Database:
@@ -53,12 +60,19 @@ class Database:
 
     def read(self, sql: str, bindings: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
         """All rows of a SELECT; none where the database cannot be read."""
-        return self._reading.run(lambda connection: list(connection.execute(sql, bindings)), [])
+        return self.look(lambda connection: list(connection.execute(sql, bindings)), [])
+
+    def look(self, work: Callable[[apsw.Connection], T], otherwise: T) -> T:
+        """The result of `work`, which only reads; `otherwise` where the database cannot be read.
+
+        `work` raises Damaged for what cannot be so. It may run twice, the second time on an empty database.
+        """
+        return self._reading.run(work, otherwise)
 
     def write(self, work: Callable[[apsw.Connection], T]) -> T | None:
         """The result of `work`, run in a transaction of its own; None where nothing could be written.
 
-        It may run twice, the second time on an empty database.
+        `work` raises Damaged for what cannot be so. It may run twice, the second time on an empty database.
         """
 
         def transaction(connection: apsw.Connection) -> T:
@@ -134,19 +148,41 @@ class Database:
         status = os.stat(self.path)
         return status.st_dev, status.st_ino
 
-    def failed(self, error: Exception, file: tuple[int, int] | None) -> bool:
-        """Decide on a failure with this file open: True when there is an empty database to try again with."""
-        if isinstance(error, Unusable):
-            self.unusable = True
-        elif isinstance(error, _DAMAGED) or "no such table" in str(error) or "no such column" in str(error):
+    def failed(self, error: Exception, connection: apsw.Connection | None, file: tuple[int, int] | None) -> bool:
+        """Decide on a failure with this file open: True when there is an empty database to try again with.
+
+        The connection is closed. Raises `error` where that is a mistake of ours.
+        """
+        unclear = not isinstance(error, (apsw.Error, OSError, Unusable, Damaged)) or isinstance(error, _OURS)
+        damaged = isinstance(error, _DAMAGED) or (unclear and connection is not None and not self._sound(connection))
+        if connection is not None:
+            with suppress(apsw.Error):
+                connection.close(True)
+        if damaged:
             with suppress(OSError), locked(self.path.with_suffix(".lock")):
                 if file is None or self.file() == file:  # no other process made it anew meanwhile
                     self._delete()
                 return True
-        elif isinstance(error, _OURS):
+        elif unclear:
             raise error
+        self.unusable = isinstance(error, Unusable)
         self._trouble(str(error))
         return False
+
+    def _sound(self, connection: apsw.Connection) -> bool:
+        """Whether this is the database that `schema` makes, as far as SQLite can tell."""
+        made = apsw.Connection(":memory:")
+        made.execute(self._schema)
+        try:
+            there = set(connection.execute("SELECT type, name, sql FROM sqlite_schema"))
+            return (
+                there.issuperset(made.execute("SELECT type, name, sql FROM sqlite_schema"))
+                and connection.execute("PRAGMA integrity_check(1)").get == "ok"
+            )
+        except (apsw.Error, UnicodeDecodeError):
+            return False
+        finally:
+            made.close()
 
     def _delete(self) -> None:
         for suffix in ("", "-wal", "-shm"):
@@ -174,9 +210,11 @@ class _Handle:
                     return otherwise
                 try:
                     return work(self._opened())
-                except (apsw.Error, OSError, Unusable) as error:
-                    self._close()
-                    if not self._database.failed(error, self._file):
+                except UnicodeEncodeError:  # SQLite has no such text, so that it is neither there nor can be
+                    return otherwise
+                except Exception as error:
+                    connection, self._connection = self._connection, None
+                    if not self._database.failed(error, connection, self._file):
                         self._paused_until = time.monotonic() + PAUSE
             return otherwise
 

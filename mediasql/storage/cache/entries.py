@@ -112,7 +112,7 @@ class Entries(Shelf):
         first, end = start // BLOCK, -(-stop // BLOCK)
         checks = [entry.check(at) for at in range(first, end)]
         path = self.files.root / entry.file
-        work = partial(pieces.load, path, checks, first, start, stop, entry.size)
+        work = partial(pieces.load, path, entry, checks, first, start, stop)
         try:
             data, bad = work() if stop - start <= INLINE else await asyncio.to_thread(work)
         except FileNotFoundError:
@@ -137,7 +137,7 @@ class Entries(Shelf):
             if not pieces.whole_blocks(chunk) or not self._worth(identity, chunk, whole) or not self._working():
                 return False
             entry, handle = self._place(identity, chunk.info, chunk.start // BLOCK, oldest)
-            work = partial(pieces.store, handle, chunk)
+            work = partial(pieces.store, handle, entry, chunk)
             checks = work() if len(chunk.data) <= INLINE else await asyncio.to_thread(work)
         except OSError as error:
             if entry is not None:
@@ -151,8 +151,9 @@ class Entries(Shelf):
             added.held += len(chunk.data)
             added.checked = max(added.checked, now)
             given, give = give, nothing
+            stays = self.staying[identity] > 0
             self._submit(
-                added, lambda connection: catalogue.add(connection, added, checks, now), len(chunk.data), given
+                added, lambda connection: catalogue.add(connection, added, checks, now, stays), len(chunk.data), given
             )
         finally:
             give()
@@ -165,6 +166,8 @@ class Entries(Shelf):
 
     def _worth(self, identity: Identity, chunk: Chunk, whole: bool) -> bool:
         """Whether to keep a chunk: not of what is larger than the cache, unless little of that is read."""
+        if not catalogue.storable(identity, chunk.info):
+            return False
         if (chunk.info.size or 0) <= self.capacity:
             return True
         entry = self.find(identity, 0, 0)

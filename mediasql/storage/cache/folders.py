@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
 import threading
 import time
@@ -24,6 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = "lock"
+_NAME = re.compile(r"[0-9a-z-]+/[0-9a-z.]+", re.ASCII)
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -142,6 +144,8 @@ class Dead:
 
 def remove(root: Path, name: str) -> bool:
     """Delete a file, and its folder when that was the last. Whether it is gone."""
+    if _NAME.fullmatch(name) is None:  # the database is damaged: it must not name files elsewhere
+        return True
     try:
         os.unlink(root / name)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import apsw
 
 from .database import Database
+from .room import USED
 
 T = TypeVar("T")
 
@@ -131,7 +132,7 @@ class Keeper:
     def _write(self, changes: list[tuple[Change, Callable[[bool], None]]], counts: dict[Any, list[float]]) -> None:
         def work(connection: apsw.Connection) -> list[Callable[[], None] | None]:
             connection.executemany(
-                "UPDATE objects SET last_use = max(last_use, ?2), hits = hits + ?3 WHERE id = ?1",
+                USED,
                 [(key, last, hits) for key, (last, hits) in counts.items()],
             )
             return [change(connection) for change, _ in changes] + [self._settle(connection)]

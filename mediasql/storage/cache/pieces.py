@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,8 +64,8 @@ def whole_blocks(chunk: Chunk) -> bool:
     return not chunk.data or end == size or (end < size and end % BLOCK == 0)
 
 
-def store(handle: int, chunk: Chunk) -> dict[int, int]:
-    """Write a chunk to a file, which is closed; the CRC of each block."""
+def store(handle: int, entry: Entry, chunk: Chunk) -> dict[int, int]:
+    """Write a chunk to the entry's file, which is closed; the CRC of each block."""
     try:
         view = memoryview(chunk.data)
         os.lseek(handle, chunk.start, os.SEEK_SET)
@@ -75,12 +74,18 @@ def store(handle: int, chunk: Chunk) -> dict[int, int]:
     finally:
         os.close(handle)
     view = memoryview(chunk.data)
-    return {(chunk.start + at) // BLOCK: zlib.crc32(view[at : at + BLOCK]) or 1 for at in range(0, len(view), BLOCK)}
+    first = chunk.start // BLOCK
+    return {
+        first + number: entry.sum(first + number, view[number * BLOCK : (number + 1) * BLOCK])
+        for number in range(-(-len(view) // BLOCK))
+    }
 
 
-def load(path: Path, checks: list[int], first: int, start: int, stop: int, size: int) -> tuple[bytes, dict[int, int]]:
-    """Bytes of a file, and the blocks that are not what `checks` says. Raises OSError."""
-    begin, end = first * BLOCK, min((first + len(checks)) * BLOCK, size)
+def load(
+    path: Path, entry: Entry, checks: list[int], first: int, start: int, stop: int
+) -> tuple[bytes, dict[int, int]]:
+    """Bytes of the entry's file, and the blocks from `first` on that are not what `checks` says. Raises OSError."""
+    begin, end = first * BLOCK, min((first + len(checks)) * BLOCK, entry.size)
     with open(path, "rb", buffering=0) as file:
         file.seek(begin)
         data = file.read(end - begin)
@@ -91,6 +96,6 @@ def load(path: Path, checks: list[int], first: int, start: int, stop: int, size:
     for number, check in enumerate(checks):
         at = number * BLOCK
         block = view[at : at + BLOCK]
-        if len(block) < min(BLOCK, end - begin - at) or (zlib.crc32(block) or 1) != check:
+        if len(block) < min(BLOCK, end - begin - at) or entry.sum(first + number, block) != check:
             bad[first + number] = check
     return (data if (start, stop) == (begin, end) else data[start - begin : stop - begin]), bad

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import apsw
 
 from .. import loop
 from ..providers.base import Chunk, ObjectInfo
-from . import catalogue
+from . import catalogue, room
 from .catalogue import Entry
 from .claims import Claims
 from .database import Database
@@ -69,6 +70,7 @@ class Shelf:
         self._entries: dict[Identity, Entry] = {}  # with something that the catalogue may not know yet
         self._flying: dict[tuple[Identity, int], asyncio.Future[Chunk | Exception | None]] = {}
         self._said: dict[Identity, tuple[ObjectInfo, float]] = {}
+        self.staying: Counter[Identity] = Counter()  # are not to be evicted as soon as they come
         self.loose: set[Path] = set()  # files of leases that the catalogue does not know
         self._keeping: set[asyncio.Task[bool]] = set()
         self._unwritten = 0
@@ -128,7 +130,7 @@ class Shelf:
 
     def _settle(self, connection: apsw.Connection) -> Callable[[], None]:
         """The end of each transaction: what is too much goes, and files that nothing refers to."""
-        generation = connection.execute("SELECT generation FROM totals").get
+        generation = room.totals(connection).generation
         unlinked = self._unlinked
         connection.executemany("DELETE FROM removed WHERE file = ?", [(file,) for file in unlinked])
         counts = list(self._counts)
@@ -137,8 +139,8 @@ class Shelf:
                 "UPDATE totals SET hits = hits + ?, misses = misses + ?, saved = saved + ?, fetched = fetched + ?",
                 [now - then for now, then in zip(counts, self._counted, strict=True)],
             )
-        catalogue.evict(connection, self.capacity)
-        doomed = catalogue.doomed(connection, _REMOVALS)
+        room.evict(connection, self.capacity)
+        doomed = room.doomed(connection, _REMOVALS)
 
         def then() -> None:
             self._counted = counts
@@ -188,46 +190,49 @@ class Shelf:
         return count
 
     def _tidy(self, connection: apsw.Connection) -> None:
+        room.count_anew(connection)
         for table, column in (("cleaned", "folder"), ("leases", "process")):
             for (name,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall():
                 if not (self.files.root / str(name)).exists():
                     connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """(scope, key, held, size, etag, last_modified, first_use, last_use, hits, pinned, checked) of each object."""
+    def rows(self, keys: Collection[str] | None = None) -> list[tuple[Any, ...]]:
+        """See `catalogue.rows`."""
         self.flush()
-        return catalogue.rows(self._database)
+        return catalogue.rows(self._database, keys)
 
     def held(self) -> int:
         """Bytes that are held, as far as the catalogue knows."""
-        rows = self._database.read("SELECT held FROM totals")
-        return rows[0][0] if rows else 0
+        found = self._database.look(room.totals, None)
+        return found.held if found else 0
 
     def stats(self) -> Stats:
         """What is held, and how reads went."""
         self.flush()
-        rows = self._database.read("SELECT held, hits, misses, saved, fetched FROM totals")
-        held, *ever = rows[0] if rows else (0, *self._counts)
-        return Stats(held, self.capacity, Counts(*ever), Counts(*self._counts))
+        here = Counts(*self._counts)
+        found = self._database.look(room.totals, None)
+        if found is None:
+            return Stats(0, self.capacity, here, here)
+        return Stats(found.held, self.capacity, Counts(*found[-4:]), here)
 
     def evict(self, scope: str | None, key: str) -> int:
         """Forget an object, of any scope where that is None; how many bytes that frees."""
-        return self._forget("key = ?1 AND (?2 IS NULL OR scope = ?2)", (key, scope))
+        return self._forget(key, scope)
 
     def clear(self) -> int:
         """Forget all objects; how many bytes that frees. What is leased goes when it is released."""
-        return self._forget("TRUE", ())
+        return self._forget(None, None)
 
-    def _forget(self, which: str, bindings: tuple[Any, ...]) -> int:
+    def _forget(self, key: str | None, scope: str | None) -> int:
         self.flush()
-        freed = self.keeper.call(lambda connection: catalogue.forget(connection, which, bindings), 0)
+        freed = self.keeper.call(lambda connection: room.forget(connection, key, scope), 0)
         while self.keeper.call(lambda connection: bool(self._unlinked), False):
             pass
         return freed
 
     def validate(self, identity: Identity, info: ObjectInfo) -> None:
         """A listing says that `info` is the version now: an entry is fresh if it is of that, and dropped if not."""
-        if not self._working():
+        if not self._working() or not catalogue.storable(identity, info):
             return
         now = time.time()
         said = self._said[identity] = info, now
