@@ -74,10 +74,7 @@ def media_cache(session: Session, conditions: list[Condition], limit: int) -> It
 
 def _kept(answers: Answers, blocks: Blocks, urls: set[str] | None) -> Iterator[Kept]:
     """Of `urls`, or all: bytes with the answers for the same object, then answers without bytes."""
-    held = {}
-    for scope, key, *rest in blocks.rows():
-        if urls is None or key in urls:
-            held[scope, key] = rest
+    held = {(scope, key): rest for scope, key, *rest in blocks.rows(urls)}
     for scope, key, size, etag, modified, checked, first, last, hits, error in answers.rows(urls):
         bytes_held, pinned = 0, 0
         if (found := held.pop((scope, key), None)) is not None:
