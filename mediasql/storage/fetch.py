@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
@@ -214,7 +215,7 @@ class Fetcher:
 
     async def _from_filesystem(self, provider: Provider, location: Location, start: int, stop: int) -> Chunk:
         try:
-            return await asyncio.to_thread(provider.read, location, start, stop)
+            return await provider.in_thread(partial(provider.read, location, start, stop))
         except FileNotFoundError:
             raise errors.NotFound("no such file") from None
         except (PermissionError, IsADirectoryError, NotADirectoryError) as error:

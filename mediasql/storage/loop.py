@@ -17,7 +17,8 @@ T = TypeVar("T")
 # How often a waiting thread looks whether its query was interrupted, in seconds.
 _POLL = 0.05
 # Reads of file systems that block. Nothing that waits for a read may run among them, or all may wait for each other:
-# decoding, which reads as it goes, has threads of its own (`in_decoder`).
+# decoding, which reads as it goes, has threads of its own (`in_decoder`), and so has fsspec, whose chains may read
+# through us (`in_filesystem`).
 _READERS = 64
 _DECODERS = 2 * (os.cpu_count() or 1)
 _THREADS = "mediasql-"  # what the names of our threads begin with
@@ -27,6 +28,7 @@ _LONG_COLLECTION = 1.0  # seconds
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _decoders: ThreadPoolExecutor | None = None
+_filesystems: ThreadPoolExecutor | None = None
 _workers: ThreadPoolExecutor | None = None
 _collecting = float("inf")  # a time.monotonic(): since when one of our threads collects garbage
 
@@ -124,6 +126,16 @@ async def in_decoder(work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(decoders, work)
 
 
+async def in_filesystem(work: Callable[[], T]) -> T:
+    """The result of `work`, which reads or lists through fsspec, in a thread."""
+    global _filesystems
+    with _lock:
+        if _filesystems is None:
+            _filesystems = ThreadPoolExecutor(_READERS, thread_name_prefix="mediasql-fsspec")
+        filesystems = _filesystems
+    return await asyncio.get_running_loop().run_in_executor(filesystems, work)
+
+
 async def in_worker(work: Callable[[], T]) -> T:
     """The result of `work`, a function of the application, in a thread; as many run at a time as there are cores.
 
@@ -139,8 +151,9 @@ async def in_worker(work: Callable[[], T]) -> T:
 
 def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
-    global _loop, _decoders, _workers, _lock, _collecting
-    _loop, _decoders, _workers, _lock, _collecting = None, None, None, threading.Lock(), float("inf")
+    global _loop, _decoders, _filesystems, _workers, _lock, _collecting
+    _loop, _decoders, _filesystems, _workers = None, None, None, None
+    _lock, _collecting = threading.Lock(), float("inf")
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,14 +8,16 @@ public (`address.py`) when they have them, not before: a name may have another a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from hashlib import blake2b
+from typing import Any
 
 from ..config import Config
 from ..errors import ForbiddenByPolicy, UnavailableError
 from .address import check_host
 from .location import Location
-from .rules import OURS, WEB, Place, Rule, store_of
+from .rules import LEADING, OURS, WEB, Place, Rule, store_of
 
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+")
 
@@ -27,6 +29,7 @@ class Policy:
     """
 
     def __init__(self, config: Config) -> None:
+        self._config = config
         self.profile = config.profile
         self._allow = [Rule(prefix) for prefix in config.allow]
         self._deny = [Rule(prefix) for prefix in config.deny]
@@ -47,6 +50,11 @@ class Policy:
         for rule in self._deny:
             if any(rule.denies(place) for place in places):
                 raise ForbiddenByPolicy(f"refused by policy: deny={rule.prefix!r} forbids it")
+        if leading := next((place.store for place in places if place.store in LEADING), None):
+            raise ForbiddenByPolicy(
+                f"refused by policy: {leading}:// leads to what neither `allow` nor `deny` can speak for; name what is "
+                "behind it by a URL of its own"
+            )
         if self.profile == "owner":
             return True
         if all(any(rule.names_host and rule.allows(place) for rule in self._allow) for place in places):
@@ -74,6 +82,18 @@ class Policy:
         if store not in OURS:
             return f"does not reach {location.scheme}://"
         return None
+
+    def chain(self, location: Location, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """A chained URL, and its options by protocol, for fsspec; files, clouds and the web are read by a Store.
+
+        By themselves fsspec's filesystems follow redirects, and look at no address.
+        """
+        parts = [f"mediasql://{link.url}" if store_of(link) in OURS else link.url for link in _links(location)]
+        others = {
+            scheme: given for scheme, given in options.items() if store_of(Location.parse(f"{scheme}://")) not in OURS
+        }
+        rules = {option.name: getattr(self._config, option.name) for option in fields(self._config)}
+        return "::".join(parts), {**others, "mediasql": rules}
 
     def permits(self, location: Location) -> bool:
         """Whether `check` passes."""

@@ -20,6 +20,13 @@ _SAME = {"s3a": "s3", "gcs": "gs", **dict.fromkeys(("abfs", "abfss", "wasb", "wa
 WEB = {"http": "80", "https": "443"}
 _CLOUDS = frozenset({"s3", "gs", "az"})
 OURS = frozenset({"file", *WEB, *_CLOUDS})  # stores whose URLs are never chained
+# Protocols of fsspec that read what other URLs, files or options name, whatever their own URL says.
+LEADING = frozenset(
+    [
+        *("async_wrapper", "asynclocal", "asyncwrapper", "dask", "dir", "dvc", "generic", "git", "local"),
+        *("mediasql", "reference"),
+    ]
+)
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+(?:%[\w.]+)?\]|[\w.~-]+)(?::(\d*))?", re.IGNORECASE)
 
@@ -36,7 +43,7 @@ class Place:
     """What a URL says about where it leads, in a form that can be compared.
 
     store      see `store_of`
-    container  bucket, Azure container, host and port; '' for all of the store
+    container  bucket, Azure container, host and port; '' for all of the store, and for stores that only fsspec knows
     ways       the path in segments, in each way in which a server may take it apart
     straight   whether no segment is, or may be read as, `.` or `..`
     files      of local ones: the paths in the file system that it may mean
@@ -59,6 +66,8 @@ class Place:
         container, path = location.container, location.path
         if scheme in WEB:
             path = re.split(r"[?#]", path, maxsplit=1)[0]
+        if scheme not in OURS:  # what comes first may be a host, or a folder
+            container, path = "", f"{container}/{path}" if path else container
         straight = not any(_is_dots(segment) for segment in _decoded(path).split("/"))
         if scheme not in WEB:
             container = container.lower() if scheme == "az" else container
@@ -127,9 +136,9 @@ class Rule:
         if place.store == "file":
             likeliest, *others = place.files
             return self._holds(likeliest) and all(self._holds(path) or not _is_there(path) for path in others)
-        if not mine.container:
-            return True
         path = mine.ways[0]
+        if not mine.container and not path:
+            return True
         if place.container != mine.container:
             return False
         # A server cannot be left by dots; a bucket can, where it is the beginning of a path.
@@ -147,7 +156,8 @@ class Rule:
         if mine.container and not self._same_container(place):
             return False
         path = _loosely(mine.ways[0], place.store)
-        return not place.straight or any(_loosely(way, place.store)[: len(path)] == path for way in place.ways)
+        ways = place.ways if place.store in OURS else (*place.ways, _anonymous(place.ways[0]))
+        return not place.straight or any(_loosely(way, place.store)[: len(path)] == path for way in ways)
 
     def _same_container(self, place: Place) -> bool:
         mine, theirs = self._place.container, place.container
@@ -175,9 +185,14 @@ def _family(store: str) -> str:
 
 def _loosely(path: Segments, store: str) -> Segments:
     """A path as a server may take it that is less strict than others."""
-    if store not in WEB:
+    if store in _CLOUDS:
         return path
     return tuple(segment.casefold() for segment in path if segment)
+
+
+def _anonymous(path: Segments) -> Segments:
+    """A path that begins with a host, without a user and a port there."""
+    return (path[0].rpartition("@")[2].partition(":")[0], *path[1:]) if path else path
 
 
 def _is_there(path: str) -> bool:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from ...errors import Unsupported
@@ -29,6 +29,7 @@ from ..location import Location
 if TYPE_CHECKING:
     from ..policy import Policy
 
+T = TypeVar("T")
 
 # A whole object is read in parts of this size, in bytes, each with the time limit of its own.
 PART = 8 * 1024 * 1024
@@ -196,8 +197,12 @@ class Provider(ABC):
         """
         return False
 
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which blocks, and must not wait for reads of ours."""
+        return await asyncio.to_thread(work)
+
     def read(self, location: Location, start: int, stop: int) -> Chunk:
-        """Bytes `start` to `stop` (fewer at the end of the object); runs in a worker thread.
+        """Bytes `start` to `stop` (fewer at the end of the object); runs `in_thread`.
 
         Raises FileNotFoundError, PermissionError, IsADirectoryError or OSError, as filesystems do, or a MediaError.
         """

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 from importlib.metadata import metadata
 from itertools import islice
@@ -13,7 +12,8 @@ from typing import Any, ClassVar
 
 from ...errors import MediaError, MissingExtra, UnavailableError, UnknownScheme
 from ..location import Location
-from .base import Chunk, Entry, ObjectInfo, Provider, iso_time
+from ..loop import in_filesystem
+from .base import Chunk, Entry, ObjectInfo, Provider, T, iso_time
 
 # What fsspec's filesystems call these in `info`.
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
@@ -32,9 +32,12 @@ class GenericProvider(Provider):
         here = ("memory", "data", "file", "local")
         return location.scheme not in here and not any(f"::{scheme}:" in location.url for scheme in here)
 
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        return await in_filesystem(work)
+
     def read(self, location: Location, start: int, stop: int) -> Chunk:
         try:
-            filesystem, path = self._open(location)
+            filesystem, path = self.open(location)
             details = filesystem.info(path)
             if details.get("type") == "directory":
                 raise IsADirectoryError("it is a directory")
@@ -50,7 +53,7 @@ class GenericProvider(Provider):
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
         files = self._files(prefix, recursive)
-        while page := await asyncio.to_thread(lambda: list(islice(files, page_size))):
+        while page := await self.in_thread(lambda: list(islice(files, page_size))):
             yield page
 
     def glob_path(self, location: Location) -> str:
@@ -68,10 +71,10 @@ class GenericProvider(Provider):
         return before, location.path, ""
 
     def _files(self, prefix: Location, recursive: bool) -> Iterator[Entry]:
-        filesystem, _ = self._open(prefix)
+        filesystem, _ = self.open(prefix)
         before, path, after = self._split(prefix)
         # What filesystems put before a path: the container, a slash.
-        _, root = self._open(Location.parse(f"{before}{path[: path.rfind('/') + 1]}{after}"))
+        _, root = self.open(Location.parse(f"{before}{path[: path.rfind('/') + 1]}{after}"))
         root = root.rstrip("/")
         here = path[: path.rfind("/") + 1]
         for directory, _, files in filesystem.walk(root, maxdepth=None if recursive else 1, detail=True):
@@ -81,7 +84,8 @@ class GenericProvider(Provider):
                 if found.startswith(path):
                     yield Entry(f"{before}{found}{after}", found, _info(details, found))
 
-    def _open(self, location: Location) -> tuple[Any, str]:
+    def open(self, location: Location) -> tuple[Any, str]:
+        """The filesystem that has `location`, and its name for it."""
         from fsspec.core import url_to_fs
         from fsspec.registry import known_implementations, registry
 
@@ -89,10 +93,13 @@ class GenericProvider(Provider):
             scheme = scheme.partition("://")[0].lower()
             if scheme not in registry and scheme not in known_implementations:
                 raise _unknown(scheme)
+        url, options = location.url, self.options
+        if self.policy is not None and "::" in url:
+            url, options = self.policy.chain(location, options)
         # fsspec knows protocols in lower case only.
-        url = re.sub(r"(^|::)[A-Za-z][A-Za-z0-9+.-]+(?=://)", lambda protocol: protocol[0].lower(), location.url)
+        url = re.sub(r"(^|::)[A-Za-z][A-Za-z0-9+.-]+(?=://)", lambda protocol: protocol[0].lower(), url)
         try:
-            filesystem, path = url_to_fs(url, **self.options)
+            filesystem, path = url_to_fs(url, **options)
             # fsspec 2026.9 strips `data:` off, and then looks for it.
             return filesystem, location.url if location.scheme == "data" else path
         except ImportError as error:
