@@ -126,3 +126,22 @@ def os_error(path: str, error: errors.MediaError) -> OSError:
     if isinstance(error, errors.Forbidden):
         return PermissionError(errno.EACCES, str(error), text)
     return OSError(errno.EIO, str(error), text)
+
+
+def details(path: str, info: ObjectInfo) -> dict[str, Any]:
+    return {
+        "name": path,
+        "size": info.size,
+        "type": "file",
+        "etag": info.etag,
+        "last_modified": info.last_modified,
+        "mime_type": info.mime_type,
+    }
+
+
+async def next_part(parts: AsyncIterator[Chunk]) -> Chunk | None:
+    return await anext(parts, None)
+
+
+def read_only(path: str) -> OSError:
+    return OSError(errno.EROFS, "mediasql only reads", path)

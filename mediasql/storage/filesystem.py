@@ -1,7 +1,8 @@
 """The cache as an fsspec filesystem, through which pandas, PyAV, Pillow and others read.
 
 `fsspec.open('mediasql::s3://bucket/key')` reads one object. `mediasql.filesystem()` is the same for all URLs: its paths
-are whole URLs. Reading goes over mediasql's own requests and cache, listing over the filesystem of the protocol.
+are whole URLs. Reading goes over mediasql's own requests and cache, and so does listing on the web; elsewhere
+the filesystem of the protocol lists.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import asyncio
 import errno
 import io
 import os
-import threading
-from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, ClassVar
@@ -19,21 +18,22 @@ from typing import Any, ClassVar
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.core import url_to_fs
 from fsspec.implementations.chained import ChainedFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import tokenize
 
 from .. import errors
 from ..config import Config
 from . import loop
 from .cache.catalogue import BLOCK
-from .files import MediaFile, Object, as_os_errors, os_error
+from .files import MediaFile, Object, as_os_errors, details, next_part, os_error, read_only
 from .location import Location
-from .providers.base import Chunk, ObjectInfo
-from .store import Store
+from .providers.base import Provider
+from .providers.generic import GenericProvider
+from .providers.http import HttpProvider
+from .providers.local import LocalProvider, local_path
+from .store import Store, shared
 
 _AT_ONCE = 64  # objects that `cat` and `cat_ranges` read at a time
-
-_stores: dict[str, Store] = {}
-_opening = threading.Lock()
 
 
 def filesystem(**config: Any) -> MediaFileSystem:
@@ -98,11 +98,7 @@ class MediaFileSystem(ChainedFileSystem):  # type: ignore[misc]
     @property
     def _store(self) -> Store:
         """What reads; shared by all with the same configuration, since fsspec makes a filesystem for each URL."""
-        with _opening:
-            store = _stores.get(self._token)
-            if store is None:
-                store = _stores[self._token] = Store(self._config)
-            return store
+        return shared(self._token, self._config)
 
     def _object(self, path: str) -> Object:
         return Object(self._store, Location.parse(self._url(path)))
@@ -118,7 +114,7 @@ class MediaFileSystem(ChainedFileSystem):  # type: ignore[misc]
         **kwargs: Any,
     ) -> Any:
         if mode != "rb":
-            raise _read_only(path)
+            raise read_only(path)
         target = self._object(path)
         with as_os_errors(path):
             info = loop.run(target.read(0, BLOCK)).info
@@ -203,13 +199,13 @@ class MediaFileSystem(ChainedFileSystem):  # type: ignore[misc]
         if outfile is None:
             os.makedirs(os.path.dirname(os.path.abspath(lpath)), exist_ok=True)
         with as_os_errors(rpath):
-            chunk = loop.run(_next(parts))  # before the file is made: there may be nothing to put into it
+            chunk = loop.run(next_part(parts))  # before the file is made: there may be nothing to put into it
             with open(lpath, "wb") if outfile is None else nullcontext(outfile) as file:
                 while chunk is not None:
                     callback.set_size(chunk.info.size)
                     file.write(chunk.data)
                     callback.relative_update(len(chunk.data))
-                    chunk = loop.run(_next(parts))
+                    chunk = loop.run(next_part(parts))
 
     # What is there
 
@@ -217,16 +213,16 @@ class MediaFileSystem(ChainedFileSystem):  # type: ignore[misc]
         path = self._strip_protocol(path)
         target = self._object(path)
         if target.here:  # a look costs nothing there, and tells a folder from a file
-            fs, name = self._listing(path)
+            fs, name = self._listing(*self._place(path))
             return self._named(fs, fs.info(name))
         if target.location.path:
             try:
-                return _details(path, loop.run(target.read(0, BLOCK)).info)
+                return details(path, loop.run(target.read(0, BLOCK)).info)
             except errors.UnavailableError as error:
                 if not isinstance(error, errors.NotFound | errors.Forbidden):
                     raise os_error(path, error) from None
                 failure = os_error(path, error)
-            except errors.MediaError as error:
+            except errors.TransientError as error:
                 raise os_error(path, error) from None
         else:
             failure = FileNotFoundError(errno.ENOENT, "there is nothing", path)
@@ -238,28 +234,53 @@ class MediaFileSystem(ChainedFileSystem):  # type: ignore[misc]
             return {"name": path, "size": 0, "type": "directory"}
         raise failure
 
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        try:
+            self.info(path, **kwargs)
+        except OSError:  # fsspec's own takes what the policy forbids for missing
+            return False
+        return True
+
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        fs, name = self._listing(self._strip_protocol(path))
-        found = [self._named(fs, one) for one in fs.ls(name, detail=True, **kwargs)]
+        path = self._strip_protocol(path)
+        location, provider = self._place(path)
+        found: list[dict[str, Any]]
+        if isinstance(provider, HttpProvider):
+            with as_os_errors(path):
+                links = loop.run(provider.links(location.url if location.url.endswith("/") else f"{location.url}/"))
+            kinds = ("directory" if link.endswith("/") else "file" for link in links)
+            found = [{"name": link, "size": None, "type": kind} for link, kind in zip(links, kinds, strict=True)]
+        else:
+            fs, name = self._listing(location, provider)
+            found = [self._named(fs, one) for one in fs.ls(name, detail=True, **kwargs)]
         found = [one for one in found if self._permits(one["name"])]
         return found if detail else sorted(one["name"] for one in found)
 
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **kwargs: Any
     ) -> Any:
-        fs, name = self._listing(self._strip_protocol(path))
+        location, provider = self._place(self._strip_protocol(path))
+        if isinstance(provider, HttpProvider):
+            return super().find(path, maxdepth=maxdepth, withdirs=withdirs, detail=detail, **kwargs)
+        fs, name = self._listing(location, provider)
         found = fs.find(name, maxdepth=maxdepth, withdirs=withdirs, detail=True, **kwargs)
-        named = {one["name"]: one for one in (self._named(fs, info) for info in found.values())}
+        named = {one["name"]: one for one in (self._named(fs, {"name": key, **info}) for key, info in found.items())}
         kept = {name: one for name, one in sorted(named.items()) if self._permits(name)}
         return kept if detail else list(kept)
 
-    def _listing(self, path: str) -> tuple[Any, str]:
-        """The filesystem that lists `path`, and its name for it."""
+    def _place(self, path: str) -> tuple[Location, Provider]:
+        """Where `path` leads, if the policy allows that. Web servers are listed by our provider, others by fsspec."""
         location = Location.parse(self._url(path))
         with as_os_errors(path):
-            self._store.provider(location)  # which refuses what the policy forbids
-        options = {} if location.chained else self._config.options_for(location.url, location.scheme)
-        fs, name = url_to_fs(location.url, **options)
+            return location, self._store.provider(location)
+
+    def _listing(self, location: Location, provider: Provider) -> tuple[Any, str]:
+        """The filesystem of fsspec that lists `location`, and its name for it."""
+        if isinstance(provider, GenericProvider):
+            return provider.open(location)
+        if isinstance(provider, LocalProvider):  # fsspec takes some paths for others
+            return LocalFileSystem(), os.path.abspath(local_path(location))
+        fs, name = url_to_fs(location.url, **self._config.options_for(location.url, location.scheme))
         return fs, name
 
     def _named(self, fs: Any, info: dict[str, Any]) -> dict[str, Any]:
@@ -280,7 +301,10 @@ class MediaFileSystem(ChainedFileSystem):  # type: ignore[misc]
         info = self.info(path)
         if isinstance(text := info.get("last_modified"), str):
             return datetime.fromisoformat(text)
-        fs, name = self._listing(self._strip_protocol(path))
+        location, provider = self._place(self._strip_protocol(path))
+        if isinstance(provider, HttpProvider):
+            raise NotImplementedError(f"modified: the server does not tell when {errors.redact(path)} was changed")
+        fs, name = self._listing(location, provider)
         return fs.modified(name)  # type: ignore[no-any-return]
 
     def created(self, path: str) -> datetime:
@@ -294,48 +318,16 @@ class MediaFileSystem(ChainedFileSystem):  # type: ignore[misc]
     # What cannot be done
 
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
-        raise _read_only(path)
+        raise read_only(path)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        raise _read_only(path)
+        raise read_only(path)
 
     def rmdir(self, path: str) -> None:
-        raise _read_only(path)
+        raise read_only(path)
 
     def _rm(self, path: str) -> None:
-        raise _read_only(path)
+        raise read_only(path)
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
-        raise _read_only(path2)
-
-
-def _details(path: str, info: ObjectInfo) -> dict[str, Any]:
-    return {
-        "name": path,
-        "size": info.size,
-        "type": "file",
-        "etag": info.etag,
-        "last_modified": info.last_modified,
-        "mime_type": info.mime_type,
-    }
-
-
-async def _next(parts: AsyncIterator[Chunk]) -> Chunk | None:
-    return await anext(parts, None)
-
-
-def _read_only(path: str) -> OSError:
-    return OSError(errno.EROFS, "mediasql only reads", path)
-
-
-def _forget() -> None:
-    """In a forked child: what the parent opened is the parent's."""
-    global _opening
-    _opening = threading.Lock()
-    _forgotten.append(dict(_stores))
-    _stores.clear()
-
-
-_forgotten: list[object] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+        raise read_only(path2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from functools import cached_property, partial
@@ -305,3 +306,29 @@ class _Pages:
         # A page that was given up may still be unwinding, and a generator that runs cannot be closed.
         async with self._lock:
             await self._pages.aclose()  # type: ignore[attr-defined]
+
+
+_shared: dict[str, Store] = {}
+_sharing = threading.Lock()
+
+
+def shared(name: str, config: Config) -> Store:
+    """The one Store of this process under that name."""
+    with _sharing:
+        store = _shared.get(name)
+        if store is None:
+            store = _shared[name] = Store(config)
+        return store
+
+
+def _forget() -> None:
+    """In a forked child: what the parent opened is the parent's."""
+    global _sharing
+    _sharing = threading.Lock()
+    _inherited.append(dict(_shared))
+    _shared.clear()
+
+
+_inherited: list[object] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

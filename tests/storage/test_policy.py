@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import os
 import socket
@@ -233,6 +234,8 @@ PREFIXES = [
     ("http://[::1]:8000/m/", ["http://[::1]:8000/m/a"], ["http://[::1]/m/a", "http://[::2]:8000/m/a"]),
     ("az://c", ["az://c/a", "abfs://c/a"], ["abfss://c@evil.dfs.core.windows.net/a", "az://cc/a"]),
     ("abfss://c@acct.dfs.core.windows.net/x", ["wasbs://c@ACCT.dfs.core.windows.net/x/y"], ["az://c/x/y"]),
+    ("sftp://h/raw", ["sftp://h/raw/a"], ["sftp://h/rawest", "sftp://h", "sftp://g/raw/a", "sftp://h/raw/../x"]),
+    ("hdfs:///raw", ["hdfs:///raw/a"], ["hdfs:///private/a", "hdfs://raw/a", "hdfs:///"]),
     ("zip://", ["zip://a"], ["zip://a::s3://data/k", "zip://a::file:///etc/passwd", "tar://a"]),
 ]
 
@@ -258,7 +261,29 @@ def test_each_part_of_a_chain_is_allowed_by_itself(tmp_path: Path) -> None:
     ):
         assert not permits(made, url), url
     anywhere = policy("untrusted", allow="zip://,https://")
-    assert not permits(anywhere, "zip://a::https://127.0.0.1/a.zip"), "fsspec would connect without looking"
+    assert not permits(anywhere, "zip://a::https://127.0.0.1/a.zip")
+
+
+@pytest.mark.parametrize("config", [{"profile": "hosted", "allow": ["local://", "/srv"]}, {"deny": ["/etc"]}])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "local:///etc/passwd",
+        "reference://a::/etc/x.json",
+        "reference://a::file:///srv/x.json",
+        "mediasql://file:///etc/passwd",
+        "mediasql::file:///srv/a.jpg",
+        "generic://file:///etc/passwd",
+        "dir://etc/passwd",
+        "git:///srv:main@a.jpg",
+        "zip://a::local:///srv/a.zip",
+        "memory://a::local:///etc/x",
+    ],
+)
+def test_protocols_that_lead_anywhere_are_not_taken_at_their_word(config: dict[str, Any], url: str) -> None:
+    allow = [*config["allow"], *(f"{url.partition(':')[0]}://", "zip://", "memory://")] if "allow" in config else []
+    with pytest.raises(ForbiddenByPolicy, match=r"neither `allow` nor `deny` can speak for|neither a protocol"):
+        policy(**{"profile": "owner", **config, "allow": allow}).check(Location.parse(url))
 
 
 def test_a_scheme_alone_vouches_for_no_host() -> None:
@@ -289,6 +314,8 @@ DENIED = [
     ),
     ("https://h.example:444", ["https://h.example:444/a"], ["https://h.example/a"]),
     ("az://c/x", ["abfss://c@acct.dfs.core.windows.net/x/y", "az://c/x"], ["az://c/y"]),
+    ("sftp://h/raw", ["sftp://H/raw/a", "sftp://me@h:22/raw/a", "sftp://h//raw"], ["sftp://h/x", "sftp://g/raw/a"]),
+    ("memory://box", ["memory:///box/a", "memory://box"], ["memory://other/a"]),
     ("memory://", ["memory://a", "zip://a::memory://a.zip"], ["zip://a::s3://b/a.zip"]),
 ]
 
@@ -739,6 +766,92 @@ def test_a_chain_that_is_allowed(tmp_path: Path) -> None:
     con = mediasql.connect(profile="untrusted", allow=[str(tmp_path), "zip://"])
     assert con.execute("SELECT width(?)", (url,)).get == 30
     con.close()
+
+
+def zipped(name: str, data: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, data)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("chain", ["zip://a.jpg::", "simplecache::", "zip://a.jpg::simplecache::"])
+def test_a_chain_follows_no_redirect_that_is_not_allowed(server: HttpServer, chain: str) -> None:
+    body = zipped("a.jpg", picture("JPEG", size=(30, 20))) if "zip" in chain else picture("JPEG", size=(30, 20))
+    server.put("", "seen/archive", body)
+    server.put("", "unseen/archive", body)
+    for config in (
+        {"profile": "hosted", "allow": [f"{server.url}/to", f"{server.url}/seen", "zip://", "simplecache://"]},
+        {"deny": [f"{server.url}/unseen"]},
+    ):
+        con = mediasql.connect(timeout=5, **config)
+        read = "SELECT width(?)"
+        redirected = f"{chain}{server.url}/to/{quote('/seen/archive', safe='')}/x"
+        assert con.execute(read, (redirected,)).get == 30
+        for url in (f"{server.url}/to/{quote('/unseen/archive', safe='')}/x", f"{server.url}/unseen/archive"):
+            with pytest.raises(ForbiddenByPolicy):
+                con.execute(read, (chain + url,)).fetchall()
+            with pytest.raises(ForbiddenByPolicy):
+                con.execute("SELECT * FROM media(?)", (f"zip://*::{url}",)).fetchall()
+        con.close()
+    assert not [request for request in server.requests() if request.path == "/unseen/archive"]
+
+
+def test_many_chains_do_not_wait_for_each_other(server: HttpServer, names: Names) -> None:
+    """What fsspec reads through us needs threads too: to look names up, and for the files of the cache."""
+    names.answers = [["127.0.0.1"]]
+    for number in range(100):
+        server.put("", f"seen/{number}.zip", zipped("a.jpg", picture("JPEG", size=(30, 20))))
+    site = f"http://rebind.example:{server.port}/seen"
+    con = mediasql.connect(profile="untrusted", allow=["zip://", site], timeout=20)
+    con.execute("CREATE TABLE t(u)")
+    con.executemany("INSERT INTO t VALUES (?)", [(f"zip://a.jpg::{site}/{number}.zip",) for number in range(100)])
+    assert con.execute("SELECT count(*) FROM t WHERE width(u) = 30").get == 100
+    con.close()
+
+
+def test_an_archive_in_a_store_is_read_with_its_options(s3_server: Server) -> None:
+    s3_server.put("chained", "a.zip", zipped("a.jpg", picture("JPEG", size=(30, 20))))
+    options = {"s3://chained": s3_server.storage_options["s3"]}
+    con = mediasql.connect(profile="hosted", allow=["zip://", "s3://chained"], storage_options=options, timeout=10)
+    assert con.execute("SELECT width('zip://a.jpg::s3://chained/a.zip')").get == 30
+    assert con.execute("SELECT name FROM media('zip://*::s3://chained/a.zip')").get == "a.jpg"
+    con.close()
+
+
+def test_the_filesystem_lists_what_is_allowed(nginx_server: NginxServer, names: Names, tmp_path: Path) -> None:
+    for name in ("open/a.jpg", "open/b/c.jpg", "shut/d.jpg"):
+        nginx_server.put("files", name, b"x")
+    url = f"{nginx_server.url}/files"
+    owner = mediasql.filesystem(timeout=5)
+    assert owner.find(url) == [f"{url}/{name}" for name in ("open/a.jpg", "open/b/c.jpg", "shut/d.jpg")]
+    hosted = mediasql.filesystem(profile="hosted", allow=[f"{url}/open"], timeout=5)
+    assert hosted.find(f"{url}/open") == [f"{url}/open/a.jpg", f"{url}/open/b/c.jpg"]
+    assert hosted.ls(f"{url}/open", detail=False) == [f"{url}/open/a.jpg", f"{url}/open/b/"]
+    assert hosted.glob(f"{url}/open/*.jpg") == [f"{url}/open/a.jpg"]
+    names.answers, names.public = [["127.0.0.1"]], set()
+    untrusted = mediasql.filesystem(profile="untrusted", timeout=5)
+    nginx_server.reset()
+    for fs, path in ((hosted, url), (untrusted, url), (untrusted, f"http://rebind.example:{nginx_server.port}/files")):
+        for use in (fs.ls, fs.find, fs.info, fs.isdir, lambda path, fs=fs: fs.glob(f"{path}/*"), fs.modified, fs.cat):
+            with pytest.raises(ForbiddenByPolicy):
+                use(path)
+    assert nginx_server.requests() == []
+    assert owner.find(f"{url}/open/a.jpg") == [f"{url}/open/a.jpg"]
+    assert list(owner.find(f"{url}/open/a.jpg", detail=True)) == [f"{url}/open/a.jpg"]
+
+
+def test_the_filesystem_takes_paths_as_reading_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "root" / "~").mkdir(parents=True)
+    (tmp_path / "root" / "~" / "a.jpg").write_bytes(b"here")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "a.jpg").write_bytes(b"at home")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "root")
+    fs = mediasql.filesystem(profile="hosted", allow=["."])
+    assert fs.cat("file://~/a.jpg") == b"here"
+    assert fs.info("file://~/a.jpg")["size"] == 4
+    assert fs.ls("file://~", detail=False) == [str(tmp_path / "root" / "~" / "a.jpg")]
 
 
 def test_configuration_shows_no_secrets_and_no_schema_reads_it() -> None:
