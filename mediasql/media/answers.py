@@ -24,10 +24,9 @@ from ..config import Config
 from ..storage.cache import place
 from ..storage.cache.database import AHEAD, Database
 from ..storage.cache.identity import Identity
-from .info import PARSERS
+from . import records
 from .kept import COLUMNS, Kept, Outcome, as_columns
 
-LAYOUT = 1  # of the database
 BATCH = 1000  # answers that are written together
 DELAY = 0.2  # seconds that they wait for each other
 ROW = 500  # bytes of an answer, about
@@ -36,41 +35,7 @@ MOST_USED = 10_000  # answers that were used, before that is written
 REACH = 8  # rows to look through for each that is wanted, so that one look-up never goes through all there are
 SURPLUS = 0.1  # of the answers that may be kept go at once when there are more
 
-_SCHEMA = f"""
-CREATE TABLE scopes(id INTEGER PRIMARY KEY, scope TEXT NOT NULL UNIQUE);
-CREATE TABLE answers(
-  id INTEGER PRIMARY KEY, scope INTEGER NOT NULL, key TEXT NOT NULL,
-  parsers INTEGER NOT NULL, first_use REAL NOT NULL, last_use REAL NOT NULL, hits INTEGER NOT NULL DEFAULT 0,
-  {", ".join(COLUMNS)},
-  UNIQUE(scope, key));
-CREATE INDEX by_use ON answers(last_use);
-CREATE TABLE total(answers INTEGER NOT NULL);
-INSERT INTO total VALUES (0);
-CREATE TRIGGER one_more AFTER INSERT ON answers BEGIN UPDATE total SET answers = answers + 1; END;
-CREATE TRIGGER one_less AFTER DELETE ON answers BEGIN UPDATE total SET answers = answers - 1; END
-"""
-_INSERT = f"""
-INSERT INTO answers(scope, key, parsers, first_use, last_use, {", ".join(COLUMNS)})
-VALUES (?1, ?2, {PARSERS}, ?3, ?3, {", ".join(f"?{at}" for at in range(4, 4 + len(COLUMNS)))})
-ON CONFLICT(scope, key) DO UPDATE SET parsers = {PARSERS}, last_use = excluded.last_use,
-  {", ".join(f"{name} = excluded.{name}" for name in COLUMNS)}
-WHERE excluded.checked >= answers.checked OR answers.checked > ?3 + {AHEAD}
-"""
-_ONE = f"""
-SELECT id, {", ".join(COLUMNS)} FROM answers
-WHERE scope = (SELECT id FROM scopes WHERE scope = ?) AND key = ? AND parsers = {PARSERS}
-"""
-# Those that were written after one lie behind it, and a statement that asks again mostly asks in the same order.
-# The plus keeps SQLite from going through the index of all keys, and sorting them.
-_RUN = """
-SELECT id, key, {columns} FROM answers
-WHERE id >= (SELECT id FROM answers WHERE scope = (SELECT id FROM scopes WHERE scope = :scope) AND key = :key)
-AND id <= :reach + (SELECT id FROM answers WHERE scope = (SELECT id FROM scopes WHERE scope = :scope) AND key = :key)
-AND +scope = (SELECT id FROM scopes WHERE scope = :scope) AND parsers = :parsers AND version IS NULL {filter}
-ORDER BY id LIMIT :count
-"""
-
-_ROWS = "SELECT scopes.scope, key, size, etag, last_modified, checked, first_use, last_use, hits, message"
+_ROWS = f"SELECT scopes.scope, answers.{records.ROW}, first_use, last_use, hits, answers.id"
 _FORGET = "DELETE FROM answers WHERE (scope, key) IN (SELECT id, ? FROM scopes)"
 _OF_SCOPE = "WHERE answers.scope = scopes.id"
 
@@ -116,7 +81,8 @@ class Answers:
     """
 
     def __init__(self, folder: Path, most: int, trouble: Callable[[str], None]) -> None:
-        self.database = Database(folder / "answers.db", _SCHEMA, LAYOUT, trouble)
+        self._trouble = trouble
+        self.database = Database(folder / "answers.db", records.SCHEMA, records.LAYOUT, trouble)
         self.most = most
         self.hits = self.misses = 0
         self.generation = 0  # another when what sessions know of themselves may be old
@@ -136,60 +102,65 @@ class Answers:
         self._thread: threading.Thread | None = None
         self._closing = False
 
-    def find(self, identity: Identity, version: str | None = None) -> list[tuple[str, Kept]]:
-        """What is known of an object, as (key, kept); of local files, only of this version."""
-        try:
-            columns = self._waiting[identity]
-        except KeyError:
-            rows = self.database.read(_ONE, identity) if self._has(identity.scope) else []
-            columns = rows[0][1:] if rows else None
-            if columns is not None:
-                self._use(rows)
-        if columns is None or columns[0] != version:
+    def find(self, identity: Identity, version: str | None = None) -> tuple[int, Kept] | None:
+        """What is known of an object, of a local file only of this version; and its number, 0 where it has none yet."""
+        found: tuple[int, Kept] | None = None
+        if identity not in self._waiting:
+            rows = self._read(records.ANSWER, (identity.key, identity.scope)) if self._has(identity.scope) else []
+            for row in records.sound(identity.scope, rows):
+                if row[1] == identity.key:
+                    found = row[0], row[2:-1]
+                    self._use([row[0]])
+        elif (columns := self._waiting[identity]) is not None:
+            found = 0, columns
+        if found is None or found[1][0] != version:
             self.misses += 1
-            return []
+            return None
         self.hits += 1
-        return [(identity.key, columns)]
+        return found
 
     def _has(self, scope: str) -> bool:
         """Whether there may be answers of this scope: a first scan of a store need not look for each."""
         if scope not in self._stored and (now := time.monotonic()) - self._looked > LOOK:
-            self._stored = {known for (known,) in self.database.read("SELECT scope FROM scopes")}
+            self._stored = {known for (known,) in self._read("SELECT scope FROM scopes")}
             self._looked = now
         return scope in self._stored
 
     def run(self, identity: Identity, count: int) -> list[tuple[str, Kept]]:
-        """The same of `identity` and of those written after it in the same scope: `count` at most."""
-        if identity in self._waiting:
-            return self.find(identity)
-        rows = self._run(identity, ", ".join(COLUMNS), "", count)
-        self.misses += not rows
-        return [(row[1], row[2:]) for row in rows]
+        """The same of `identity` and of those written after it in the same scope: `count` at most, with their keys."""
+        rows = records.sound(identity.scope, self._read(records.ANSWERS, (*_run(identity, count), count)))
+        return [(row[1], row[2:-1]) for row in self._known(identity.scope, rows)]
+
+    def value(self, identity: Identity, column: str, since: float) -> tuple[int, Any] | None:
+        """One column of MediaInfo or ObjectInfo, where it is known and was so at `since` or later; and its number."""
+        latest = time.time() + AHEAD
+        found = self._read(records.VALUE[column], (identity.key, identity.scope, since, latest))
+        rows = records.sound_values(identity.scope, found)
+        known = [row for row in self._known(identity.scope, rows) if row[1] == identity.key]
+        return (known[0][0], known[0][3]) if known else None
 
     def values(self, identity: Identity, column: str, since: float, count: int) -> list[tuple[str, Any]]:
-        """The same for one column of MediaInfo: keys and values that are known and were so at `since` or later."""
-        latest = time.time() + AHEAD
-        rows = self._run(identity, column, f"AND {column} IS NOT NULL AND checked BETWEEN {since} AND {latest}", count)
-        return [row[1:] for row in rows]
+        """The same of `identity` and of those written after it, as `run`."""
+        bindings = (*_run(identity, count), since, time.time() + AHEAD, count)
+        rows = records.sound_values(identity.scope, self._read(records.VALUES_OF[column], bindings))
+        return [(row[1], row[3]) for row in self._known(identity.scope, rows)]
 
-    def _run(self, identity: Identity, columns: str, condition: str, count: int) -> list[Any]:
-        rows = self.database.read(
-            _RUN.format(columns=columns, filter=condition),
-            {
-                "scope": identity.scope,
-                "key": identity.key,
-                "parsers": PARSERS,
-                "count": count,
-                "reach": REACH * count + BATCH,
-            },
-        )
+    def _read(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+        try:
+            return self.database.read(sql, bindings)
+        except UnicodeError:  # of a name that no database holds, or of a database that is damaged
+            return []
+
+    def _known(self, scope: str, rows: list[Any]) -> list[Any]:
+        """Rows with id and key, but for those that something newer waits for to be written."""
         self.hits += len(rows)
-        self._use(rows)
+        self.misses += not rows
+        self._use([row[0] for row in rows])
         waiting = self._waiting
-        return [row for row in rows if Identity(identity.scope, row[1]) not in waiting] if waiting else rows
+        return [row for row in rows if Identity(scope, row[1]) not in waiting] if waiting else rows
 
-    def _use(self, rows: list[Any]) -> None:
-        self._used.extend([row[0] for row in rows])
+    def _use(self, numbers: list[int]) -> None:
+        self._used.extend(numbers)
         if len(self._used) >= MOST_USED:
             with self._wake:
                 self._start()
@@ -243,21 +214,26 @@ class Answers:
         self.flush()
         if keys is not None:
             for key in keys:
-                yield from self.database.read(f"{_ROWS} FROM scopes CROSS JOIN answers {_OF_SCOPE} AND key = ?", (key,))
+                sql = f"{_ROWS} FROM scopes CROSS JOIN answers {_OF_SCOPE} AND key = ?"
+                yield from self._shown(self._read(sql, (key,)))
             return
         last = -1
-        while rows := self.database.read(
-            f"{_ROWS}, answers.id FROM answers CROSS JOIN scopes {_OF_SCOPE} AND answers.id > ? "
-            "ORDER BY answers.id LIMIT 1000",
-            (last,),
-        ):
-            yield from (row[:-1] for row in rows)
+        sql = f"{_ROWS} FROM answers CROSS JOIN scopes {_OF_SCOPE} AND answers.id > ? ORDER BY answers.id LIMIT 1000"
+        while rows := self._read(sql, (last,)):
+            yield from self._shown(rows)
             last = rows[-1][-1]
+
+    def _shown(self, rows: list[Any]) -> Iterator[Any]:
+        for scope, *row, first, last, hits, _ in rows:
+            if records.sound(scope, [tuple(row)]) and isinstance(first, float) and isinstance(last, float):
+                columns = dict(zip(COLUMNS, row[2:-1], strict=True))
+                size, etag, modified = columns["size"], columns["etag"], columns["last_modified"]
+                yield scope, row[1], size, etag, modified, columns["checked"], first, last, hits, columns["message"]
 
     def count(self) -> int:
         """How many are known."""
         self.flush()
-        rows = self.database.read("SELECT answers FROM total")
+        rows = self._read("SELECT answers FROM total")
         return rows[0][0] if rows else 0
 
     def _enqueue(self, identity: Identity, columns: Kept | None) -> None:
@@ -294,7 +270,10 @@ class Answers:
             waiting = dict(self._waiting)
             used, self._used = self._used, []
             if waiting or used:
-                self.database.write(lambda connection: self._write(connection, waiting, used))
+                try:
+                    self.database.write(lambda connection: self._write(connection, waiting, used))
+                except (apsw.Error, TypeError, ValueError) as error:  # it is damaged in a way that SQLite does not see
+                    self._trouble(f"{type(error).__name__}: {error}")
             with self._wake:
                 for identity, columns in waiting.items():
                     if self._waiting[identity] is columns:
@@ -304,13 +283,18 @@ class Answers:
         now = time.time()
         self._scopes.clear()  # another file may be there now
         rows = [
-            (self._scope(connection, identity.scope), identity.key, now, *columns)
+            (
+                self._scope(connection, identity.scope),
+                identity.key,
+                now,
+                *records.sealed(identity.scope, identity.key, columns),
+            )
             for identity, columns in waiting.items()
             if columns is not None
         ]
         for row in rows:
             with suppress(UnicodeError, OverflowError):  # what a hostile file says may not fit into SQLite
-                connection.execute(_INSERT, row)
+                connection.execute(records.INSERT, row)
         self._stored.update(self._scopes)
         gone = [identity for identity, columns in waiting.items() if columns is None]
         connection.executemany(
@@ -318,7 +302,7 @@ class Answers:
         )
         connection.executemany(
             "UPDATE answers SET last_use = ?, hits = hits + 1 WHERE id BETWEEN ? AND ?",
-            [(now, *span) for span in _spans(used)],
+            [(now, *span) for span in _spans(sorted(used))],
         )
         count = connection.execute("SELECT answers FROM total").get
         if count > self.most:
@@ -341,6 +325,10 @@ class Answers:
             self._wake.notify()
         self.flush()
         self.database.close()
+
+
+def _run(identity: Identity, count: int) -> tuple[Any, ...]:
+    return identity.scope, identity.key, REACH * count + BATCH
 
 
 def _spans(numbers: list[int]) -> Iterator[tuple[int, int]]:

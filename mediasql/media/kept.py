@@ -14,6 +14,7 @@ from .probe import Answer
 _INFO = tuple(field.name for field in fields(MediaInfo) if field.name not in ("exif", "streams"))
 _OBJECT = ("size", "last_modified", "etag", "declared_type")
 COLUMNS = ("version", "checked", *_OBJECT, "failure", "message", "status", *_INFO, "exif", "streams")
+VALUES = (*_OBJECT, *_INFO)
 _INFO_AT = COLUMNS.index(_INFO[0])
 _FAILURE_AT = COLUMNS.index("failure")
 
@@ -30,7 +31,7 @@ def as_columns(outcome: Outcome, version: str | None, at: float) -> Kept:
     info = outcome.info if isinstance(outcome, Answer) else None
     # A failure without an object is one of asking, with it one of understanding.
     kind = None if failure is None else type(failure).__name__
-    told = [None] * len(_INFO) if info is None else [getattr(info, name) for name in _INFO]
+    told = [None] * len(_INFO) if info is None else [_plain(getattr(info, name)) for name in _INFO]
     streams = json.dumps([_given(stream) for stream in info.streams]) if info is not None and info.streams else None
     return (
         version,
@@ -46,6 +47,11 @@ def as_columns(outcome: Outcome, version: str | None, at: float) -> Kept:
         None if info is None else info.exif,
         streams,
     )
+
+
+def _plain(value: Any) -> Any:
+    """A value as SQLite gives it back."""
+    return int(value) if isinstance(value, bool) else None if value != value else value
 
 
 def _given(stream: StreamInfo) -> dict[str, Any]:

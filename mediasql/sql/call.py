@@ -39,7 +39,12 @@ def _remembering(call: Callable[..., Any], session: Session, field: str | None) 
             value = known.get(argument, _MISSING)
             if value is not _MISSING and clock() < session.remembered_until:
                 return value
-            if argument == reader.next and not scout.repeats and session.may_remember(argument):
+            if (
+                field
+                and not scout.repeats
+                and (argument == reader.next or reader.worth)
+                and session.may_remember(argument)
+            ):
                 session.foresee(reader, argument, field, known)
                 value = known.get(argument, _MISSING)
                 if value is not _MISSING:

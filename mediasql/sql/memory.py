@@ -14,7 +14,7 @@ from ..media.answers import DELAY, Answers
 from ..media.kept import Kept, Outcome, found, is_failure, is_kept
 from ..media.probe import Answer
 from ..storage.cache.database import AHEAD
-from ..storage.cache.identity import Identity, identify
+from ..storage.cache.identity import Identity, identify, is_plain
 from ..storage.location import Location
 from ..storage.providers.local import local_path
 from ..storage.store import Store
@@ -25,27 +25,51 @@ Place = tuple[Identity, str | None]  # by what name, and of local files in which
 MOST = 50_000  # objects; some 30 MB
 GROWTH = 4
 LONGEST = 4096  # answers that are loaded together
+NEAR = 8  # numbers between two answers that were asked for as they lie, for others may have been written between them
 NEVER = float("-inf")  # the time of what has to be asked for anew, however long answers are good
 _WRITTEN = 5 * DELAY  # seconds after which what was kept is on disk, mostly
+_MOST_FAILURES = 10
 _RACE = 2.0  # seconds within which a file may change without its time showing it
 
 
 class Reader:
-    """How many answers to load together: more each time that the next one is asked for, as a scan does."""
+    """How many answers to load together: more each time that they are asked for as they lie, as a scan does."""
 
     def __init__(self) -> None:
         self._length = 1
+        self._number = 0  # of the last that was looked up by itself
         self.next: str | None = None  # the one that follows those that were loaded
+        self._failures = 0
+        self._passed = 0
 
     def length(self, key: str) -> int:
-        """How many to load, beginning with `key`."""
+        """How many to load, beginning with `key`; 1 where it has to be looked up by itself."""
         self._length = min(self._length * GROWTH, LONGEST) if key == self.next else 1
         return self._length
+
+    def follows(self, number: int) -> bool:
+        """Whether the one of this number, looked up by itself, lies behind the one before, so that others may too."""
+        follows = 0 < number - self._number <= NEAR and self._number > 0
+        self._number = number
+        if follows:
+            self._length = GROWTH
+        return follows
 
     def cut(self, rows: list[tuple[str, T]]) -> list[tuple[str, T]]:
         """`rows`, by key, but for the one more that tells what would come next."""
         self.next = rows[self._length][0] if len(rows) > self._length else None
         return rows[: self._length]
+
+    def told(self, found: bool) -> None:
+        """Whether the last look was of use. The more were of none, the fewer are worth it."""
+        self._failures = 0 if found else min(self._failures + 1, _MOST_FAILURES)
+        self._passed = 0
+
+    @property
+    def worth(self) -> bool:
+        """Whether to look at once, and not only where something is known to be there."""
+        self._passed += 1
+        return self._passed >= 1 << self._failures
 
 
 class Memory:
@@ -63,6 +87,7 @@ class Memory:
         self.recalled: Hashable = None  # the last that was found and is on disk
         self._absent: dict[Hashable, Place] = {}  # not on disk, but may come there
         self._generation = disk.generation if disk is not None else 0
+        self._beside: tuple[str, str] | None = None  # a container that was asked for last, and its scope
 
     def find(self, key: Hashable) -> tuple[float, Outcome] | None:
         """What is known, and since when. Raises UsageError for what may not be asked."""
@@ -81,8 +106,12 @@ class Memory:
         at, outcome = known
         self._known.move_to_end(key)
         if isinstance(outcome, tuple):
+            try:
+                outcome = found(outcome)
+            except (TypeError, ValueError):  # of a later version of this one, or damaged beyond what its seal tells
+                del self._known[key]
+                return None
             self.recalled = key
-            outcome = found(outcome)
             self._remember(key, at, outcome)
         elif time.monotonic() - at > _WRITTEN:
             self.recalled = key
@@ -136,7 +165,14 @@ class Memory:
         place = self._place(url)
         if place is None or place[0].key != url:  # a URL with secrets is kept under another name
             return []
-        rows = reader.cut(self.disk.values(place[0], column, since, reader.length(url) + 1))
+        length = reader.length(url)
+        if length == 1:
+            found = self.disk.value(place[0], column, since)
+            reader.told(found is not None)
+            if found is None or not reader.follows(found[0]):
+                return [(url, found[1])] if found is not None else []
+            length = GROWTH
+        rows = reader.cut(self.disk.values(place[0], column, since, length + 1))
         return [row for row in rows if self._is_ours(place[0], row[0])]
 
     def _load(self, disk: Answers, key: Hashable) -> bool:
@@ -145,22 +181,29 @@ class Memory:
         if place is None:
             return False
         identity, version = place
-        rows = disk.find(identity, version)
-        if rows and identity.key != key and version is None and is_failure(rows[0][1]):
-            rows = []  # of the URL without its signature, or with one that ended
-        if rows and version is None and identity.key == key and self._store.policy is None:
-            length = self._reader.length(identity.key)
+        alone = version is not None or identity.key != key or self._store.policy is not None
+        length = 1 if alone else self._reader.length(identity.key)
+        rows: list[tuple[str, Kept]] = []
+        if length == 1:
+            found = disk.find(identity, version)
+            if found is not None and not (identity.key != key and version is None and is_failure(found[1])):
+                rows = [(identity.key, found[1])]  # not that of the URL without its signature, or with one that ended
+                if not alone and self._reader.follows(found[0]):
+                    length = GROWTH
+        if length > 1:
             rows = self._reader.cut(disk.run(identity, length + 1)) or rows
         now = time.time()
         clocks = time.monotonic() - now
+        there = False
         for name, columns in rows:
             # Nobody knows how old it is when the clock was set back since.
             at = columns[1] + clocks if columns[1] <= now + AHEAD else NEVER
             if name == identity.key:
                 self._remember(key, at, columns)
+                there = True
             elif name not in self._known and self._is_ours(identity, name):
                 self._remember(name, at, columns)
-        if rows:
+        if there:
             return True
         if len(self._absent) >= MOST:
             self._absent.clear()
@@ -193,9 +236,16 @@ class Memory:
                 return None
             return Identity("file", file_name(url)), f"{modified} {size} {file}"
         assert isinstance(key, str)
+        if self._beside and key.startswith(self._beside[0]) and is_plain(key):
+            return Identity(self._beside[1], key), None
         location = Location.parse(key)
         provider = self._store.provider(location)
-        return (identify(location, provider.identity), None) if provider.cached(location) else None
+        if not provider.cached(location):
+            return None
+        identity = identify(location, provider.identity)
+        if location.container and identity.key == key and not self._store.by_path and self._store.policy is None:
+            self._beside = f"{key[: key.find('://')]}://{location.container}/", identity.scope
+        return identity, None
 
 
 def file_name(url: str) -> str:

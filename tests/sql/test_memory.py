@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import apsw
@@ -19,9 +20,11 @@ from hypothesis import strategies as st
 
 import mediasql
 from mediasql.connection import session_of
-from mediasql.media import answers
+from mediasql.media import answers, records
 from mediasql.media.probe import Answer
+from mediasql.storage.cache.database import Database
 from mediasql.storage.cache.identity import Identity
+from mediasql.storage.location import Location
 from mediasql.storage.providers.base import ObjectInfo
 from tests.servers.http import HttpServer
 from tests.servers.process import ROOT
@@ -365,6 +368,70 @@ def test_a_damaged_database_is_made_anew(
         assert web.asked().total() == asked
 
 
+def test_damage_that_sqlite_does_not_see_is_never_served(
+    connect: Connect, web: Web, environment: Path, tmp_path: Path
+) -> None:
+    """Any bytes of the file may be any others: what is told is right all the same, now and afterwards."""
+    urls = [web.url(number) for number in range(10)]
+    con = connect()
+    for url in urls:
+        con.execute("SELECT width(?)", (url,)).fetchall()
+    con.close()
+    kept().close()
+    good = (environment / "mediasql-cache" / "answers.db").read_bytes()
+    random = Random(11)
+    asked = 0
+    web.asked()
+    for number in range(40):
+        data = bytearray(good)
+        for _ in range(25):
+            data[random.randrange(4096, len(data))] = random.randrange(256)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "answers.db").write_bytes(data)
+        for order in (urls, random.sample(urls, 10)):
+            con = connect(cache_dir=folder, max_age=None)
+            for url in order:
+                wide = 100 + urls.index(url)
+                assert con.execute("SELECT width(?1), height(?1), media_type(?1)", (url,)).fetchone() == (
+                    wide,
+                    50,
+                    "image",
+                )
+                assert f'"width": {wide}' in con.execute("SELECT media_info(?)", (url,)).get
+            con.execute("SELECT count(*), max(url) FROM media_cache").fetchall()
+            con.close()
+        asked += web.asked().total()
+    assert 40 < asked < 40 * 10  # some of it was damaged each time, and the rest was of use
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE answers SET width = 7",
+        "UPDATE answers SET streams = '{'",
+        "UPDATE answers SET mime_type = CAST(x'ff' AS TEXT)",
+        "UPDATE answers SET checked = 'x'",
+        "UPDATE answers SET failure = 'NotFound', message = NULL",
+        "UPDATE answers SET key = key || 'x'; UPDATE answers SET key = replace(replace(key, iif(id = 1, 'p1', 'p2'), "
+        "iif(id = 1, 'p2', 'p1')), 'x', '')",
+        "UPDATE scopes SET scope = scope || 'x'",
+        "UPDATE answers SET seal = 'x', seals = x'00'",
+    ],
+)
+def test_an_answer_that_was_tampered_with_is_asked_for_anew(connect: Connect, web: Web, damage: str) -> None:
+    con = connect()
+    assert [width(con, web.url(number)) for number in (1, 2)] == [101, 102]
+    con.close()
+    kept().database.write(lambda db: db.execute(damage).fetchall())
+    kept().close()
+    con = connect()
+    for number in (9, 2, 1, 1, 2, 9):
+        assert width(con, web.url(number)) == 100 + number
+        assert con.execute("SELECT height(?)", (web.url(number),)).get == 50
+    con.execute("SELECT * FROM media_cache").fetchall()
+
+
 def test_a_folder_deleted_meanwhile_does_not_matter(connect: Connect, web: Web, environment: Path) -> None:
     import shutil
 
@@ -397,7 +464,7 @@ def test_other_versions_are_never_misread(connect: Connect, web: Web, environmen
     assert len(said) == (version == 99)
     con.close()
     with apsw.Connection(str(path)) as other:
-        assert other.pragma("user_version") == (99 if version == 99 else answers.LAYOUT)
+        assert other.pragma("user_version") == (99 if version == 99 else records.LAYOUT)
 
 
 def test_somebody_else_s_database_is_left_alone(connect: Connect, web: Web, environment: Path) -> None:
@@ -590,14 +657,52 @@ def test_what_was_used_is_written_without_anything_new(
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("order", ["as they lie", "any"])
+def test_known_answers_are_looked_up_once(
+    connect: Connect, web: Web, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    urls = [f"{web.url(1)}#{number}" for number in range(300)]
+    con = connect()
+    con.execute("SELECT width(?)", (web.url(1),)).fetchall()
+    answer = session_of(con).memory.find(web.url(1))
+    assert answer is not None
+    for number in range(300):
+        kept().put(Identity("http", urls[number]), answer[1])
+    con.close()
+    kept().close()
+    if order == "any":
+        Random(5).shuffle(urls)
+    con = connect()
+    con.execute("CREATE TABLE t(u)")
+    con.executemany("INSERT INTO t VALUES (?)", [(url,) for url in urls])
+    reads = 0
+    read = Database.read
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return read(*arguments)
+
+    monkeypatch.setattr(Database, "read", counted)
+    web.asked()
+    assert con.execute("SELECT sum(width(u)) FROM t").get == 300 * 101
+    assert web.asked().total() == 0
+    assert reads < (20 if order == "as they lie" else 320)
+
+
 def test_a_clock_that_was_set_back_does_not_keep_answers_for_ever(
     connect: Connect, changing: Callable[[int], str]
 ) -> None:
     url = changing(5)
     con = connect()
     assert width(con, url) == 5
+    identity = session_of(con).store.identity(Location.parse(url))
+    assert identity is not None
+    known = session_of(con).memory.find(url)
+    assert known is not None
     con.close()
-    kept().database.write(lambda db: db.execute("UPDATE answers SET checked = checked + 1e8").get)
+    kept().put(identity, known[1], at=time.time() + 1e8)
+    kept().close()
     changing(6)
     con = connect()
     assert width(con, url) == 6

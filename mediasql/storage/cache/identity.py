@@ -71,6 +71,11 @@ class Identity(NamedTuple):
     key: str
 
 
+def is_plain(url: str) -> bool:
+    """Whether there is nothing in a URL that may be a secret, so that it is its own key."""
+    return "@" not in url and "?" not in url and "=" not in url and "::" not in url
+
+
 def identify(location: Location, scope: str) -> Identity:
     """The identity of what `location` names for the provider whose `identity` is `scope`."""
     url = location.url

@@ -144,6 +144,7 @@ class Shelf:
 
         def then() -> None:
             self._counted = counts
+            self._looked = float("-inf"), False
             self._unlinked = [file for file in doomed if remove(self.files.root, file)]
             if len(doomed) == _REMOVALS:
                 self.keeper.submit(lambda connection: None)
