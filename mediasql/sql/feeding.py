@@ -2,11 +2,10 @@
 
 A write cannot be run ahead, since it writes. A SELECT with the same calls can: that of INSERT … SELECT, the rows that
 an UPDATE or DELETE meets, the rows of an index, each with the generated columns and CHECKs that will be computed for
-them, and with what RETURNING computes of their columns, and DO UPDATE where another row is in the way. What triggers do is not
-among it. It serves read-ahead only. Where it is
-wrong, or there is none, the write fetches what it needs by itself: slower, with the same result. (sqlglot would parse
-more, at 0.4 s of import and at the cost of another dialect's idea of SQLite; the parts that matter are found by their
-keywords.)
+them, with what RETURNING computes of their columns, and DO UPDATE where another row is in the way. What triggers do is
+not among it. It serves read-ahead only. Where it is wrong, or there is none, the write fetches what it needs by itself:
+slower, with the same result. (sqlglot would parse more, at 0.4 s of import and at the cost of another dialect's idea of
+SQLite; the parts that matter are found by their keywords.)
 """
 
 from __future__ import annotations
