@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import threading
 import time
 import weakref
@@ -89,8 +90,11 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run `coroutine`, and wait unless this is the loop's own thread, where the garbage collector may call from.
 
-    Where the loop is `stuck` it is not waited for; the coroutine runs when it goes on.
+    Where the loop is `stuck` it is not waited for; the coroutine runs when it goes on. When Python ends, the loop's
+    thread does not, and nothing is done.
     """
+    if sys.is_finalizing():
+        return coroutine.close()
     loop = get()
     future: Future[None] = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ import pytest
 
 import mediasql
 from mediasql.storage import loop
+from tests.servers.http import HttpServer
 
 
 @pytest.fixture
@@ -61,3 +64,15 @@ def test_a_cursor_among_the_garbage_does_not_stop_the_loop(loadable: str, silent
 def _collect(collected: threading.Event) -> None:
     gc.collect()
     collected.set()
+
+
+def test_python_ends_while_a_listing_is_open(http_server: HttpServer) -> None:
+    """What closes it runs on the loop, whose thread has ended by then."""
+    http_server.put("", "open/", b'<a href="a.jpg">a</a> <a href="b.jpg">b</a>', "text/html")
+    script = (
+        "import mediasql\n"
+        "con = mediasql.connect()\n"
+        f"print(next(con.execute(\"SELECT name FROM media('{http_server.url}/open/')\")))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert (done.stdout, done.stderr) == ("('a.jpg',)\n", "")
