@@ -106,7 +106,7 @@ class Blocks(Entries):
             self._flying[identity, at] = future
         give: Callable[[], None] = nothing
         try:
-            if unless is None:
+            if unless is None and self.keeps():
                 # A new object gets a file, and is claimed as a whole.
                 new = self.find(identity, wanted.start, wanted.stop) is None
                 place = await self._claims.take(*identity, "" if new else wanted.start // catalogue.BLOCKS)

@@ -57,6 +57,7 @@ class Database:
         self._reading = _Handle(self, _READ_WAIT)
         self._writing = _Handle(self, _WRITE_WAIT)
         self.unusable = False
+        self.full = False  # the last write failed since the disk has no room
 
     def read(self, sql: str, bindings: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
         """All rows of a SELECT; none where the database cannot be read."""
@@ -87,7 +88,19 @@ class Database:
                         connection.execute("ROLLBACK")
                 raise
 
+        self.full = False
         return self._writing.run(transaction, None)
+
+    def shrink(self) -> None:
+        """Give the disk back what the log takes, as far as that can be done now; and write again if that had failed."""
+
+        def work(connection: apsw.Connection) -> None:
+            connection.set_busy_timeout(100)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.set_busy_timeout(_WRITE_WAIT)
+
+        self._writing.resume()
+        self._writing.run(work, None)
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -166,6 +179,7 @@ class Database:
         elif unclear:
             raise error
         self.unusable = isinstance(error, Unusable)
+        self.full = isinstance(error, apsw.FullError)
         self._trouble(str(error))
         return False
 
@@ -241,6 +255,9 @@ class _Handle:
     def close(self) -> None:
         with self._lock:
             self._close()
+
+    def resume(self) -> None:
+        self._paused_until = 0.0
 
     def before_fork(self) -> None:
         """Close, and stay so until `after_fork`.

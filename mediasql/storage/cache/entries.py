@@ -115,11 +115,10 @@ class Entries(Shelf):
         work = partial(pieces.load, path, entry, checks, first, start, stop)
         try:
             data, bad = work() if stop - start <= INLINE else await asyncio.to_thread(work)
-        except FileNotFoundError:
-            self._drop(entry)
-            return None
         except OSError as error:
-            self._failed(_text(error))
+            if not isinstance(error, FileNotFoundError):
+                self._tell(error.strerror or str(error))
+            self._drop(entry)
             return None
         if bad:
             entry = self._mine(entry)
@@ -134,7 +133,7 @@ class Entries(Shelf):
         """Write a chunk that begins with a block; `give` is called when all processes can see it."""
         entry: Entry | None = None
         try:
-            if not pieces.whole_blocks(chunk) or not self._worth(identity, chunk, whole) or not self._working():
+            if not pieces.whole_blocks(chunk) or not self._worth(identity, chunk, whole) or not self.keeps():
                 return False
             entry, handle = self._place(identity, chunk.info, chunk.start // BLOCK, oldest)
             work = partial(pieces.store, handle, entry, chunk)
@@ -142,7 +141,7 @@ class Entries(Shelf):
         except OSError as error:
             if entry is not None:
                 self._abandon(entry)
-            self._failed(_text(error))
+            self._failed(error, len(chunk.data))
             return False
         else:
             added, entry = entry, None
@@ -197,7 +196,3 @@ class Entries(Shelf):
         if entry.id is None and not entry.unsettled:
             entry.dead = True
             remove(self.files.root, entry.file)
-
-
-def _text(error: OSError) -> str:
-    return error.strerror or str(error)

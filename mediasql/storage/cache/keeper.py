@@ -26,7 +26,7 @@ class Keeper:
     """Writes to `database`.
 
     settle   is the last change of every transaction
-    failed   is told when a batch was lost, and why where that is known here
+    failed   is told when a batch was lost, and why where the database has not told that
     """
 
     def __init__(self, database: Database, settle: Change, failed: Callable[[str], None]) -> None:

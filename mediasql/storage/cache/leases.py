@@ -8,7 +8,6 @@ import tempfile
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -71,7 +70,10 @@ async def lease(
         found = blocks.find(identity)
         if found is None or found.size > blocks.capacity:
             break
-        leased = await asyncio.to_thread(_leased, blocks, found.file, suffix)
+        try:
+            leased = await asyncio.to_thread(_leased, blocks, found.file, suffix)
+        except OSError:  # a disk without links, or none at all
+            break
         if leased is None:
             continue  # evicted meanwhile
         path, end = leased
@@ -83,24 +85,19 @@ async def lease(
             lease.release()
             raise
         lease.release()
+        if not blocks.keeps():
+            break
     return await of_one_version(lambda: _copied(blocks, parts, suffix))
 
 
 def _leased(blocks: Blocks, file: str, suffix: str) -> tuple[Path, Callable[[], None]] | None:
-    """The path of a file that is kept from eviction now, and how to end that."""
-    try:
-        process = blocks.files.opened()
-        number = blocks.keeper.call(lambda connection: catalogue.lease(connection, file, process), None)
-        if number is None:
-            return None
-        path = blocks.files.root / file
-        link: str | None = None
-        if path.suffix != suffix:
-            link = blocks.files.link(file, suffix)
-            path = blocks.files.root / link
-            blocks.loose.add(path)
-    except OSError:
+    """The path of a file that is kept from eviction now, and how to end that; None where it is gone. Raises OSError."""
+    process = blocks.files.opened()
+    number = blocks.keeper.call(lambda connection: catalogue.lease(connection, file, process), None)
+    if number is None:
         return None
+    path = blocks.files.root / file
+    link: str | None = None
 
     def end() -> None:
         if link is not None:
@@ -109,6 +106,16 @@ def _leased(blocks: Blocks, file: str, suffix: str) -> tuple[Path, Callable[[], 
                 path.unlink()
         blocks.keeper.submit(lambda connection: catalogue.release(connection, number, file, process))
 
+    if path.suffix != suffix:
+        try:
+            link = blocks.files.link(file, suffix)
+        except OSError as error:
+            end()
+            if isinstance(error, FileNotFoundError):  # somebody deleted the folder
+                return None
+            raise
+        path = blocks.files.root / link
+        blocks.loose.add(path)
     return path, end
 
 
@@ -139,37 +146,78 @@ async def _filled(
 
 async def _copied(blocks: Blocks, parts: Callable[[], AsyncIterator[Chunk]], suffix: str) -> Lease:
     """A file that the catalogue does not know, for one lease: for what does not fit, and where nothing is kept."""
-    path, handle = await asyncio.to_thread(_somewhere, blocks, suffix)
+    copy = await asyncio.to_thread(_Copy, blocks, suffix)
     info: ObjectInfo | None = None
     try:
-        try:
-            async for chunk in parts():
-                await asyncio.to_thread(_write, handle, chunk.data)
-                info = info or chunk.info
-        finally:
-            os.close(handle)
-    except BaseException as error:
-        _discard(blocks, path)
-        if isinstance(error, OSError):
-            raise errors.TransientError(f"there is no room for a local copy: {error.strerror or error}") from None
+        async for chunk in parts():
+            await asyncio.to_thread(copy.write, chunk.data)
+            info = info or chunk.info
+        copy.close()
+    except BaseException:
+        copy.discard()
         raise
     assert info is not None
-    return Lease(path, info, partial(_discard, blocks, path))
+    return Lease(copy.path, info, copy.discard)
 
 
-def _somewhere(blocks: Blocks, suffix: str) -> tuple[Path, int]:
-    """A new file in the cache's folder, or else where the system has its temporary files."""
-    try:
-        name, handle = blocks.files.create(suffix)
-        path = blocks.files.root / name
-    except OSError:
+class _Copy:
+    """A new file: in the cache's folder or, where that has no room, in the system's for temporary files.
+
+    Raises TransientError where there is none either.
+    """
+
+    def __init__(self, blocks: Blocks, suffix: str) -> None:
+        self._blocks = blocks
+        self._suffix = suffix
+        self._handle = -1
+        self._temporary = False
+        self._size = 0
         try:
-            handle, text = tempfile.mkstemp(suffix, "mediasql-")
+            name, self._handle = blocks.files.create(suffix)
+            self.path = blocks.files.root / name
+            blocks.loose.add(self.path)
+        except OSError:
+            self._move()
+
+    def write(self, data: bytes) -> None:
+        try:
+            _write(self._handle, data)
         except OSError as error:
-            raise errors.TransientError(f"there is no place for a local copy: {error.strerror or error}") from None
-        path = Path(text)
-    blocks.loose.add(path)
-    return path, handle
+            if self._temporary:
+                raise _no_room(error) from None
+            self._move()
+            self.write(data)
+        else:
+            self._size += len(data)
+
+    def _move(self) -> None:
+        """Go on in the other folder."""
+        try:
+            handle, text = tempfile.mkstemp(self._suffix, "mediasql-")
+        except OSError as error:
+            raise _no_room(error) from None
+        written = self._size
+        if self._handle >= 0:
+            before = os.dup(self._handle)
+            self.discard()
+        self.path, self._handle, self._temporary, self._size = Path(text), handle, True, 0
+        self._blocks.loose.add(self.path)
+        if written:
+            with open(before, "rb") as source:
+                source.seek(0)
+                while self._size < written:
+                    self.write(source.read(min(PART, written - self._size)))
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def discard(self) -> None:
+        self.close()
+        self._blocks.loose.discard(self.path)
+        with suppress(OSError):
+            self.path.unlink()
 
 
 def _write(handle: int, data: bytes) -> None:
@@ -178,7 +226,8 @@ def _write(handle: int, data: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
-def _discard(blocks: Blocks, path: Path) -> None:
-    blocks.loose.discard(path)
-    with suppress(OSError):
-        path.unlink()
+def _no_room(error: OSError) -> errors.TransientError:
+    return errors.TransientError(
+        f"there is no room for a local copy, neither in the cache's folder nor in {tempfile.gettempdir()}: "
+        f"{error.strerror or error}"
+    )

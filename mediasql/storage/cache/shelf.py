@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 import time
 from collections import Counter
@@ -26,6 +27,9 @@ from .keeper import Keeper
 from .listed import among
 
 PAUSE = 30.0  # seconds for which nothing is kept after that failed
+FULL_PAUSE = 1.0  # where there was no room on the disk: until files are gone
+_MAKE_ROOM = 16  # the part of what is held that goes when the disk is full
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOOK = 1.0  # seconds between looks at whether anything is kept
 _REMOVALS = 1_000  # files deleted after one transaction
 
@@ -61,10 +65,8 @@ class Shelf:
         self._begin()
 
     def _begin(self) -> None:
-        self._database = Database(
-            self.folder / "catalog.db", catalogue.SCHEMA, catalogue.VERSION, lambda why: self._failed(why, pause=False)
-        )
-        self.keeper = Keeper(self._database, self._settle, self._failed)
+        self._database = Database(self.folder / "catalog.db", catalogue.SCHEMA, catalogue.VERSION, self._tell)
+        self.keeper = Keeper(self._database, self._settle, self._lost)
         self.files = Folder(self.folder / "files")
         self._claims = Claims(self.folder / "claims")
         self._entries: dict[Identity, Entry] = {}  # with something that the catalogue may not know yet
@@ -80,7 +82,8 @@ class Shelf:
         self._unlinked: list[str] = []
         self._generation: bytes | None = None
         self._looked = float("-inf"), False
-        self._paused_until = 0.0
+        self._unkept_until = 0.0
+        self._closing = False
         self._started = False
         self._starting = threading.Lock()
         self._cleaning = threading.Lock()
@@ -93,7 +96,7 @@ class Shelf:
         self._begin()
 
     def _working(self) -> bool:
-        if self._database.unusable or time.monotonic() < self._paused_until:
+        if self._database.unusable or self._closing:
             return False
         if not self._started:
             with self._starting:
@@ -121,12 +124,51 @@ class Shelf:
         self._counts[1] += 1
         self._counts[3] += size
 
-    def _failed(self, why: str, pause: bool = True) -> None:
-        if pause:
-            self._paused_until = max(self._paused_until, time.monotonic() + PAUSE)
+    def keeps(self) -> bool:
+        """Whether it is worth trying to keep anything."""
+        return self._working() and time.monotonic() >= self._unkept_until
+
+    def _tell(self, why: str) -> None:
+        with suppress(Warning):  # one that is made an error must not end the thread that happens to be here
+            self._warn(why)
+
+    def _failed(self, error: OSError, size: int) -> None:
+        """Nothing can be written for now; `size` bytes could not be. What is there is read all the same."""
+        full = error.errno in _FULL
+        self._unkept_until = time.monotonic() + (FULL_PAUSE if full else PAUSE)
+        self._tell(error.strerror or str(error))
+        if full:
+
+            def make_room(connection: apsw.Connection) -> Callable[[], None]:
+                held = room.totals(connection).held
+                room.evict(connection, max(0, held - max(held // _MAKE_ROOM, 2 * size)))
+                return self._database.shrink
+
+            self.keeper.submit(make_room)
+
+    def _lost(self, why: str) -> None:
+        """The catalogue could not be written."""
+        self._unkept_until = time.monotonic() + (FULL_PAUSE if self._database.full else PAUSE)
         if why:
-            with suppress(Warning):  # one that is made an error must not end the thread that happens to be here
-                self._warn(why)
+            self._tell(why)
+        if self._database.full:
+            # Not even what is to be deleted can be written down before: whoever misses a file fetches its bytes again.
+            gone = []
+            freed, wanted = 0, max(self.held() // _MAKE_ROOM, 1 << 20)
+            for file, size in self._database.read(
+                "SELECT file, held FROM objects WHERE leases = 0 ORDER BY last_use LIMIT ?", (_REMOVALS,)
+            ):
+                if freed < wanted and remove(self.files.root, file):
+                    gone.append(file)
+                    freed += size
+            if gone:
+                self._database.shrink()
+
+                def drop(connection: apsw.Connection) -> None:
+                    for file in gone:
+                        catalogue.drop(connection, file)
+
+                self.keeper.submit(drop)
 
     def _settle(self, connection: apsw.Connection) -> Callable[[], None]:
         """The end of each transaction: what is too much goes, and files that nothing refers to."""
@@ -258,7 +300,7 @@ class Shelf:
     def close(self) -> None:
         """Write what is to be written, and give up leases. The next read opens all again."""
         if self.keeper.running:
-            self._paused_until = float("inf")
+            self._closing = True
             name = self.files.name
 
             def last(connection: apsw.Connection) -> None:
@@ -282,5 +324,4 @@ class Shelf:
         self.keeper.close()
         self._database.close()
         self._claims.close()
-        self._paused_until = 0.0
-        self._started = False
+        self._closing = self._started = False
