@@ -65,14 +65,20 @@ class _Gone(Exception):
 class _Connection(asyncio.Protocol):
     """One connection, and the one answer that is awaited on it."""
 
-    __slots__ = ("_head", "_need", "_parts", "_seen", "_start", "_stop", "answer", "at", "keep", "reply", "transport")
+    __slots__ = (
+        *("_head", "_lasting", "_need", "_parts", "_seen", "_start", "_stop"),
+        *("answer", "at", "keep", "reply", "transport"),
+    )
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[Reply] | None = None
         self.reply: Reply | None = None
         self.at = time.monotonic()  # when the last byte came, or the connection became idle
-        self.keep = False  # whether another request may follow
+        # Whether another request may follow: not before the answer has ended, or the rest of it would be taken for the
+        # next one.
+        self.keep = False
+        self._lasting = False  # whether the server lets others follow
         self._head = b""
         self._parts: list[bytes] = []
         self._need = self._seen = self._start = self._stop = 0
@@ -97,7 +103,7 @@ class _Connection(asyncio.Protocol):
             self._head = self._head + data if self._head else data
             end = self._head.find(b"\r\n\r\n")
             if end < 0:
-                if len(self._head) > LARGEST_HEAD:
+                if len(self._head) > LARGEST_HEAD or self._head.count(b"\n") != self._head.count(b"\r\n"):
                     self._fail(Unusual())
                 return
             data = self._head[end + 4 :]
@@ -117,7 +123,7 @@ class _Connection(asyncio.Protocol):
         """Understand the head of the answer. Raises Unusual."""
         status_line, *lines = head.split(b"\r\n")
         status = _STATUS.fullmatch(status_line)
-        if status is None:
+        if status is None or head.count(b"\r") != len(lines) or head.count(b"\n") != len(lines) or b"\0" in head:
             raise Unusual
         headers: CIMultiDict[str] = CIMultiDict()
         for line in lines:
@@ -136,8 +142,8 @@ class _Connection(asyncio.Protocol):
             raise Unusual
         if headers.get("Content-Encoding", "identity").lower() not in ("identity", "aws-chunked", ""):
             raise Unusual
-        connection = headers.get("Connection", "").lower()
-        self.keep = connection == "keep-alive" if status[1] == b"0" else "close" not in connection
+        connection = ",".join(headers.getall("Connection", ())).lower()
+        self._lasting = connection == "keep-alive" if status[1] == b"0" else "close" not in connection
         self.reply = Reply(code, headers, length)
         if code == 206 or (code < 300 and "Content-Range" in headers):
             self._need = min(length, self._stop - self._start)
@@ -153,8 +159,8 @@ class _Connection(asyncio.Protocol):
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         reply.data = data if len(data) == self._need else data[: self._need]
         self._parts = []
-        if self._seen != reply.content_length:  # the rest is not wanted, or should not exist
-            self.keep = False
+        # Otherwise the rest is not wanted, or should not exist.
+        self.keep = self._lasting and self._seen == reply.content_length
         self.answer.set_result(reply)
 
     def _fail(self, error: BaseException) -> None:
@@ -294,6 +300,8 @@ class Wire:
             known = self._addresses.get(host)
             if known is None or known[0] < time.monotonic():
                 looked_up = asyncio.ensure_future(self.loop.getaddrinfo(name, host[2], type=1))
+                # Python prints a failure that nobody saw, since all gave up before it came.
+                looked_up.add_done_callback(lambda done: done.cancelled() or done.exception())
                 known = self._addresses[host] = (time.monotonic() + ADDRESSES, looked_up)
             # Others wait for the same look-up, so that it goes on when this request is given up.
             addresses = await asyncio.shield(known[1])

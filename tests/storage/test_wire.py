@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import asynccontextmanager
+import gc
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from mediasql.storage.fetch import Retry
 from mediasql.storage.wire import Reply, Wire
+from tests.servers import web
 
 T = TypeVar("T")
 OK = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/10\r\nContent-Length: 5\r\n"
@@ -24,9 +30,11 @@ class Host:
         self.close = close
         self.requests: list[bytes] = []
         self.connections = 0
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         try:
             while True:
                 self.requests.append(await reader.readuntil(b"\r\n\r\n"))
@@ -40,16 +48,26 @@ class Host:
 
 
 @asynccontextmanager
-async def talking(host: Host, silence: float = 5.0) -> Any:
-    server = await asyncio.start_server(host.serve, "127.0.0.1")
+async def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
+    silence: float = 5.0,
+    scheme: str = "http",
+    name: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+) -> Any:
+    server = await asyncio.start_server(serve, "127.0.0.1", ssl=tls)
     port = server.sockets[0].getsockname()[1]
     wire = Wire(most=4, silence=silence, connect=5, agent="test")
-    wire._ordinary.add(("http", "127.0.0.1", port))
+    wire._ordinary.add((scheme, name, port))
     try:
-        yield wire, f"http://127.0.0.1:{port}"
+        yield wire, f"{scheme}://{name}:{port}"
     finally:
         await wire.close()
         server.close()
+
+
+def talking(host: Host, silence: float = 5.0) -> Any:
+    return listening(host.serve, silence)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -79,7 +97,16 @@ def test_a_connection_is_used_again() -> None:
     assert host.connections == 1
 
 
-@pytest.mark.parametrize("also", [b"Connection: close\r\n\r\nhello", b"\r\nhello and more"])
+@pytest.mark.parametrize(
+    "also",
+    [
+        b"Connection: close\r\n\r\nhello",
+        b"Connection: keep-alive\r\nConnection: close\r\n\r\nhello",
+        b"Connection: Keep-Alive, Close\r\n\r\nhello",
+        b"\r\nhello and more",
+        b"\r\nhello" + OK + b"\r\nevil!",
+    ],
+)
 def test_one_that_must_not_be_used_again_is_not(also: bytes) -> None:
     host = Host(OK + also, OK + also)
     assert [reply.data for reply in asked(host, times=2) if reply] == [b"hello"] * 2
@@ -111,6 +138,12 @@ def test_a_long_body_is_read_as_far_as_it_is_needed() -> None:
         b"HTTP/1.1 200 OK\r\n\r\nhello",
         b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"\r\nhello",
         b"HTTP/1.1 200 OK\r\n\xff: x\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 101 Switching Protocols\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
+        b"HTTP/1.1 200 OK\r\nX: y\nContent-Length: 6\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nX: y\rContent-Length: 6\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nX: \0\r\nContent-Length: 5\r\n\r\nhello",
         b"nonsense\r\n\r\n",
         b"x" * 70_000,
     ],
@@ -162,3 +195,163 @@ def test_who_gives_up_takes_his_connection_with_him() -> None:
     reply = run(main())
     assert reply is not None
     assert (reply.data, host.connections) == (b"hello", 2)
+
+
+@pytest.mark.parametrize("sent", [OK + b"\r\n", OK + b"\r\nhel"])
+def test_the_rest_of_an_answer_that_was_given_up_is_no_answer(sent: bytes) -> None:
+    """Whoever comes next must not get it, though the server says that the connection lasts."""
+    rest = OK + b"\r\nevil!"
+    given_up = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            request = await reader.readuntil(b"\r\n\r\n")
+            if b"GET /first" in request:
+                writer.write(sent.replace(b"Content-Length: 5", b"Content-Length: %d" % len(rest)))
+                await given_up.wait()
+                writer.write(rest)
+            else:
+                writer.write(OK + b"\r\nhello")
+            await reader.read()
+        writer.close()
+
+    async def main() -> Reply | None:
+        async with listening(serve) as (wire, base):
+            first = asyncio.create_task(wire.get(f"{base}/first", {}, 0, 100))
+            await asyncio.sleep(0.1)
+            first.cancel()
+            await asyncio.wait([first])
+            second = asyncio.create_task(wire.get(f"{base}/second", {}, 0, 5))
+            await asyncio.sleep(0.05)
+            given_up.set()
+            return await second  # type: ignore[no-any-return]
+
+    reply = run(main())
+    assert reply is not None
+    assert reply.data == b"hello"
+
+
+def test_a_body_behind_an_answer_without_one_is_no_answer() -> None:
+    """304 has none, whatever its length says; what comes nevertheless belongs to nothing."""
+    host = Host(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 60\r\n\r\n" + OK + b"\r\nevil!", OK + b"\r\nhello")
+    first, second = asked(host, times=2)
+    assert first is not None
+    assert second is not None
+    assert (first.status, first.data, second.data) == (304, b"", b"hello")
+
+
+def test_what_comes_unasked_ends_a_connection() -> None:
+    host = Host(OK + b"\r\nhello", OK + b"\r\nhello")
+
+    async def main() -> Reply | None:
+        async with talking(host) as (wire, base):
+            await wire.get(base, {}, 0, 5)
+            host.writers[0].write(OK + b"\r\nevil!")
+            await asyncio.sleep(0.1)
+            return await wire.get(base, {}, 0, 5)  # type: ignore[no-any-return]
+
+    reply = run(main())
+    assert reply is not None
+    assert (reply.data, host.connections) == (b"hello", 2)
+
+
+@pytest.mark.parametrize(
+    "head", [OK.replace(b"Length: 5", b"Length: 10000000000"), b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n"]
+)
+def test_a_body_without_end_is_not_read_to_its_end(head: bytes) -> None:
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + b"\r\n")
+        with suppress(ConnectionError):
+            while sent < 1_000_000_000:
+                writer.write(b"x" * 100_000)
+                await writer.drain()
+                sent += 100_000
+        writer.close()
+
+    async def main() -> Reply | None:
+        async with listening(serve) as (wire, base):
+            return await wire.get(base, {}, 0, 5)  # type: ignore[no-any-return]
+
+    reply = run(main())
+    assert reply is not None
+    assert reply.data == b"xxxxx"
+    assert sent < 20_000_000
+
+
+def test_who_gives_up_while_connecting_leaves_no_connection() -> None:
+    """The server accepts, and says nothing where TLS should begin."""
+    ended: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(5)
+        with suppress(ConnectionError):
+            while part := await reader.read(1000):
+                del part
+        ended.append(b"")
+        writer.close()
+
+    async def main() -> None:
+        async with listening(serve, scheme="https") as (wire, base):
+            task = asyncio.create_task(wire.get(base, {}, 0, 5))
+            await asyncio.sleep(0.2)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            await asyncio.sleep(0.1)
+            assert len(ended) == 1
+            wire._connect_time = 0.1
+            assert await wire.get(base, {}, 0, 5) is None
+            await asyncio.sleep(0.1)
+            assert len(ended) == 2
+
+    run(main())
+
+
+def test_a_look_up_that_fails_when_nobody_waits_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = threading.Event()
+
+    def getaddrinfo(*_: Any, **__: Any) -> Any:
+        failing.wait(5)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def main() -> None:
+        wire = Wire(most=1, silence=1, connect=0.05, agent="")
+        wire._ordinary.add(("http", "name.example", 80))
+        assert await wire.get("http://name.example/", {}, 0, 5) is None
+        failing.set()
+        await asyncio.sleep(0.1)
+        await wire.close()
+
+    run(main())
+    gc.collect()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("name", "answered"), [("www.example.com", True), ("other.example.com", False)])
+def test_a_certificate_must_be_of_the_host(
+    name: str, answered: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = web.certify(tmp_path)
+    host = Host(OK + b"\r\nhello")
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *args, **kwargs: resolve("127.0.0.1", *args, **kwargs))
+
+    async def main(authority: Path | None) -> Reply | None:
+        if authority is not None:
+            monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        async with listening(host.serve, scheme="https", name=name, tls=tls) as (wire, base):
+            return await wire.get(base, {}, 0, 5)  # type: ignore[no-any-return]
+
+    assert run(main(None)) is None, "nobody vouches for it"
+    assert host.requests == []
+    reply = run(main(tmp_path / "authority.pem"))
+    assert (reply is not None and reply.data == b"hello") is answered
+    assert len(host.requests) == answered
