@@ -30,10 +30,16 @@ def parser() -> argparse.ArgumentParser:
     add("--repeat", type=int, default=3, help="runs of each figure, of which the median counts (3)")
     add("--rows", type=int, default=1_000_000, help="rows of warm scans (1000000)")
     add("--distinct", type=int, default=100_000, help="different URLs in them (100000)")
-    add("--memory", nargs="+", type=int, default=[10_000, 100_000], help="rows at which memory is read (10000 100000)")
+    add(
+        "--memory",
+        nargs="+",
+        type=int,
+        default=[10_000, 1_000_000],
+        help="rows at which memory is read (10000 1000000)",
+    )
     add("--statements", type=int, default=100_000, help="statements without media (100000)")
     add("--small", action="store_true", help="a small corpus, made in a second; to try the benchmarks themselves")
-    add("--json", type=Path, metavar="FILE", help="write all figures there")
+    add("--json", type=Path, metavar="FILE", help="write all figures there, too")
     return found
 
 
@@ -67,6 +73,7 @@ def run(arguments: list[str] | None = None) -> dict[str, Any]:
     found["seconds"] = round(time.monotonic() - started, 1)
     found["targets"] = report.judged(found["parts"])
     print(report.text(found))
+    print(f"\n{json.dumps(found)}")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
     return found

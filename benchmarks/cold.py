@@ -37,6 +37,7 @@ SHAPES = {
     "join": Shape("SELECT labels.name, width(url) FROM files JOIN labels ON labels.id = files.label"),
     "GROUP BY": Shape("SELECT width(url) > height(url), count(*) FROM files GROUP BY 1"),
     "WHERE": Shape("SELECT id FROM files WHERE width(url) > height(url)"),
+    "window": Shape("SELECT id, rank() OVER (PARTITION BY label ORDER BY width(url)) FROM files ORDER BY id"),
     "VIRTUAL": Shape("SELECT width, height FROM computed", VIRTUAL),
     "INSERT": Shape(
         "INSERT INTO sizes SELECT id, width(url), height(url) FROM files",

@@ -31,6 +31,7 @@ def test_every_part_is_measured_and_every_answer_right(tmp_path: Path, capsys: p
     assert found["environment"]["packages"]["aiohttp"]
     printed = capsys.readouterr().out
     assert all(f"\n{part}  (load" in printed for part in FAST)
+    assert json.loads(printed.splitlines()[-1]) == found
 
 
 def test_targets_take_the_worst_row() -> None:
