@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -25,6 +27,7 @@ from mediasql.storage.cache import catalogue, leases, pieces, shelf
 from mediasql.storage.cache.blocks import Blocks
 from mediasql.storage.cache.catalogue import BLOCK
 from mediasql.storage.providers.base import PART, ObjectInfo
+from tests.media.headers.pictures import picture
 from tests.storage import cache_load
 from tests.storage.objects import CAPACITY, Objects, identity, noise, whole
 
@@ -163,6 +166,37 @@ def test_a_file_where_nothing_else_has_room(tmp_path: Path, monkeypatch: pytest.
     blocks.close()
 
 
+def test_a_temporary_file_of_a_process_that_was_killed_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path))
+    objects = filled(1, 3 * BLOCK)
+
+    def copied() -> leases.Lease:
+        blocks = Blocks(tmp_path / "cache", 2 * BLOCK, print)
+        monkeypatch.setattr(blocks.files, "create", lambda suffix: os.open(tmp_path / "none" / "there", os.O_RDWR))
+        return loop.run(blocks.lease(identity("0"), objects.reader("0"), "MP4"))
+
+    here, there = os.pipe()
+
+    def hold() -> None:
+        lease = copied()
+        os.write(there, os.fsencode(lease.path))
+        time.sleep(60)
+        lease.release()
+
+    child = in_child(hold)
+    left = Path(os.fsdecode(os.read(here, 1000)))
+    assert left.suffix == ".MP4"
+    assert left.stat().st_size == 3 * BLOCK
+    with copied() as mine:
+        assert left.exists()  # its process lives
+        mine.release()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with copied() as mine:
+        assert mine.path.read_bytes() == objects.data["0"]
+        assert not left.exists()
+
+
 def test_a_disk_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(*names: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -277,6 +311,83 @@ def test_a_forked_child_has_a_cache_of_its_own(tmp_path: Path) -> None:
     for name, data in objects.data.items():
         assert content(blocks, objects, name) == data
     assert len(objects.asked) == 1  # the child has read the rest
+    blocks.close()
+
+
+def test_a_user_without_a_home_has_no_cache() -> None:
+    script = (
+        "import pwd; pwd.getpwuid = lambda number: {}[number]\n"
+        "import mediasql, warnings\n"
+        "with warnings.catch_warnings(record=True) as told:\n"
+        "    warnings.simplefilter('always')\n"
+        "    for options in ({}, {'cache_dir': '~/x'}, {}):\n"
+        "        con = mediasql.connect(**options)\n"
+        "        print(con.execute('SELECT width(?), (SELECT count(*) FROM media_cache_stats)', (IMAGE,)).get)\n"
+        "print([str(one.message)[:60] for one in told])\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder, "a.png")
+        image.write_bytes(picture("PNG", size=(7, 5)))
+        without = ("MEDIASQL_", "HOME", "XDG_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(without)}
+        done = subprocess.run(
+            [sys.executable, "-c", script.replace("IMAGE", repr(os.fspath(image)))],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=folder,
+        )
+        assert os.listdir(folder) == ["a.png"]
+    assert done.stdout.splitlines()[:3] == ["(7, 0)"] * 3, done.stderr
+    warned = done.stdout.splitlines()[3]
+    assert warned.count("cannot be used for now: this user has") == 2  # once for each folder
+    assert "~/x" in warned
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without locks, as some that are reached over a network are."""
+
+    def flock(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_a_disk_without_locks(tmp_path: Path, no_locks: None, no_pauses: None) -> None:
+    warnings: list[str] = []
+    objects = filled(4, 2 * BLOCK)
+    blocks = Blocks(tmp_path, CAPACITY, warnings.append)
+    for name, data in objects.data.items():
+        assert content(blocks, objects, name) == data
+    with loop.run(blocks.lease(identity("1"), objects.reader("1"), "jpg")) as lease:
+        assert lease.path.read_bytes() == objects.data["1"]
+    assert warnings
+    assert all(os.strerror(errno.ENOLCK) in warning for warning in warnings)
+    assert len(objects.asked) == 6
+    assert not list((tmp_path / "bytes-v1").glob("files/*"))
+    blocks.close()
+
+
+def test_locks_that_go_away(tmp_path: Path, no_pauses: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    objects = filled(4, 2 * BLOCK)
+    blocks = Blocks(tmp_path, CAPACITY, warnings.append)
+    assert content(blocks, objects, "0") == objects.data["0"]
+    blocks.files.abandon()
+    flock = fcntl.flock
+
+    def taken(handle: int, how: int) -> None:
+        if how & fcntl.LOCK_NB:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", taken)
+    assert content(blocks, objects, "1") == objects.data["1"]
+    assert any("dead process" in warning for warning in warnings)
+    assert content(blocks, objects, "0") == objects.data["0"]
+    assert len(objects.asked) == 2
+    assert len(list((tmp_path / "bytes-v1").glob("files/*"))) < 20
     blocks.close()
 
 

@@ -7,6 +7,7 @@ object, and whoever deletes a file by it never deletes another.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
@@ -25,7 +26,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = "lock"
-_NAME = re.compile(r"[0-9a-z-]+/[0-9a-z.]+", re.ASCII)
+_NAME = re.compile(r"[0-9a-f-]+/[0-9]+(\.[^/]*)?", re.ASCII)
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
+_ATTEMPTS = 10
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -63,7 +66,7 @@ class Folder:
             return self.name or self._open()
 
     def _open(self) -> str:
-        while self.name is None:
+        for _ in range(_ATTEMPTS):
             name = f"{time.time_ns():x}-{os.getpid():x}-{secrets.token_hex(3)}"
             make_private(self.root / name)
             path = self.root / name / _LOCK
@@ -73,11 +76,15 @@ class Folder:
                 if not self.root.exists():
                     raise
                 continue  # who cleans took it for a dead one
-            if _lock(handle) and _is_at(handle, path):
-                self.name, self._lock = name, handle
-            else:
-                os.close(handle)
-        return self.name
+            try:
+                if _lock(handle) and _is_at(handle, path):
+                    self.name, self._lock = name, handle
+                    return name
+            except OSError:  # of a disk without locks: what is made there nobody could tell from what the dead left
+                Dead(self.root, name, handle).close()
+                raise
+            os.close(handle)
+        raise OSError(errno.EAGAIN, "others take each new folder for that of a dead process", os.fspath(self.root))
 
     def abandon(self) -> None:
         """Leave the folder to whoever cleans; the next file is made in another."""
@@ -124,8 +131,12 @@ class Dead:
             handle = os.open(path, _FLAGS, 0o600)
         except FileNotFoundError:
             return None
-        if _lock(handle) and _is_at(handle, path):
-            return cls(root, name, handle)
+        try:
+            if _lock(handle) and _is_at(handle, path):
+                return cls(root, name, handle)
+        except OSError:
+            os.close(handle)
+            raise
         os.close(handle)
         return None
 
@@ -158,6 +169,7 @@ def remove(root: Path, name: str) -> bool:
 
 
 def _lock(handle: int) -> bool:
+    """Whether this process has the lock now. Raises OSError where there are no locks."""
     try:
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,8 +177,10 @@ def _lock(handle: int) -> bool:
             import msvcrt
 
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise
     return True
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat
 import tempfile
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +19,8 @@ from ..fetch import of_one_version
 from ..providers.base import PART, Chunk, ObjectInfo
 from . import catalogue
 from .catalogue import BLOCK
+from .database import make_private
+from .folders import Dead, Folder, remove
 from .identity import Identity
 
 if TYPE_CHECKING:
@@ -193,14 +197,14 @@ class _Copy:
     def _move(self) -> None:
         """Go on in the other folder."""
         try:
-            handle, text = tempfile.mkstemp(self._suffix, "mediasql-")
+            path, handle = _temporary(self._blocks.spare, self._suffix)
         except OSError as error:
             raise _no_room(error) from None
         written = self._size
         if self._handle >= 0:
             before = os.dup(self._handle)
             self.discard()
-        self.path, self._handle, self._temporary, self._size = Path(text), handle, True, 0
+        self.path, self._handle, self._temporary, self._size = path, handle, True, 0
         self._blocks.loose.add(self.path)
         if written:
             with open(before, "rb") as source:
@@ -218,6 +222,26 @@ class _Copy:
         self._blocks.loose.discard(self.path)
         with suppress(OSError):
             self.path.unlink()
+
+
+def _temporary(spare: Folder, suffix: str) -> tuple[Path, int]:
+    """A new file that whoever comes next deletes when this process is killed. Raises OSError."""
+    try:
+        if spare.name is None:
+            make_private(spare.root)
+            status = os.lstat(spare.root)
+            if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
+                raise OSError(errno.EPERM, "another user has made it", os.fspath(spare.root))
+            for name in spare.others():
+                if (dead := Dead.take(spare.root, name)) is not None:
+                    for file in dead.files():
+                        remove(spare.root, file)
+                    dead.close()
+        name, handle = spare.create(suffix)
+        return spare.root / name, handle
+    except OSError:
+        handle, text = tempfile.mkstemp(suffix, "mediasql-")
+        return Path(text), handle
 
 
 def _write(handle: int, data: bytes) -> None:

@@ -21,11 +21,15 @@ def folder(config: Config) -> Path | None:
     """The folder of the cache, made or not; None where nothing is to be kept."""
     if config.cache_size == 0:
         return None
-    if config.cache_dir is not None:
-        return Path(config.cache_dir).expanduser().absolute()
-    from platformdirs import user_cache_path
+    try:
+        if config.cache_dir is not None:
+            return Path(config.cache_dir).expanduser().absolute()
+        from platformdirs import user_cache_path
 
-    return user_cache_path("mediasql", appauthor=False)
+        return user_cache_path("mediasql", appauthor=False).expanduser().absolute()
+    except RuntimeError:  # of a user id without an entry and without HOME, as in containers
+        warn(Path(config.cache_dir or "~"), "this user has no home directory")
+        return None
 
 
 def capacity(config: Config, folder: Path, held: int = 0) -> int:
@@ -35,8 +39,8 @@ def capacity(config: Config, folder: Path, held: int = 0) -> int:
     """
     if config.cache_size is not None:
         return config.cache_size
-    there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
         return min(MOST, int((shutil.disk_usage(there).free + held) * SHARE))
     except OSError:
         return MOST

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -68,6 +70,8 @@ class Shelf:
         self._database = Database(self.folder / "catalog.db", catalogue.SCHEMA, catalogue.VERSION, self._tell)
         self.keeper = Keeper(self._database, self._settle, self._lost)
         self.files = Folder(self.folder / "files")
+        # For copies that find no room there. The name tells users apart, where all have one folder for temporary files.
+        self.spare = Folder(Path(tempfile.gettempdir()) / f"mediasql-{getattr(os, 'geteuid', lambda: 0)()}")
         self._claims = Claims(self.folder / "claims")
         self._entries: dict[Identity, Entry] = {}  # with something that the catalogue may not know yet
         self._flying: dict[tuple[Identity, int], asyncio.Future[Chunk | Exception | None]] = {}
@@ -91,6 +95,7 @@ class Shelf:
     def forget(self) -> None:
         """Begin anew in a forked child. What it inherited is its parent's, and is neither written nor deleted."""
         self.files.let_go()
+        self.spare.let_go()
         self._claims.close()
         self._graves.append((self._database, self.keeper, self._entries))
         self._begin()
@@ -299,6 +304,9 @@ class Shelf:
 
     def close(self) -> None:
         """Write what is to be written, and give up leases. The next read opens all again."""
+        for path in list(self.loose):
+            with suppress(OSError):
+                path.unlink()
         if self.keeper.running:
             self._closing = True
             name = self.files.name
@@ -309,9 +317,6 @@ class Shelf:
                     if not self._entries:
                         connection.execute("INSERT OR IGNORE INTO cleaned VALUES (?)", (name,))
 
-            for path in list(self.loose):
-                with suppress(OSError):
-                    path.unlink()
             self.keeper.flush()
             if self._entries:
                 loop.run(asyncio.sleep(0))  # what the keeper has left for the loop to do
@@ -321,6 +326,7 @@ class Shelf:
                 self.files.abandon()
             else:
                 self.files.leave()
+        self.spare.leave()
         self.keeper.close()
         self._database.close()
         self._claims.close()
