@@ -95,6 +95,30 @@ def test_a_query_that_waits_can_be_interrupted(http_server: HttpServer, how: str
     connection.close()
 
 
+@pytest.mark.parametrize("how", ["connection.interrupt()", "ended.append(1)"])
+def test_a_newer_sqlite_tells_that_it_is_interrupted(http_server: HttpServer, how: str) -> None:
+    """From 3.41 on; the progress handler of the program is asked as before."""
+    code = f"""
+import sys, threading, time, apsw
+assert apsw.SQLITE_VERSION_NUMBER >= 3041000
+connection = apsw.Connection(":memory:")
+connection.enable_load_extension(True)
+connection.load_extension(sys.argv[1])
+ended = []
+connection.set_progress_handler(lambda: bool(ended), 1000)
+threading.Timer(0.3, lambda: {how}).start()
+began = time.monotonic()
+try:
+    connection.execute("SELECT width(?)", (sys.argv[2],)).fetchall()
+except apsw.InterruptError:
+    print(time.monotonic() - began)
+ended.clear()
+assert connection.execute("SELECT url_name('a/b')").fetchall() == [("b",)]
+"""
+    url = f"{http_server.url}/hang/p1.jpg"
+    assert 0.3 <= float(program(sys.executable, "-c", code, mediasql.loadable_path(), url, text="")) < 2
+
+
 def test_ctrl_c_in_the_shell(http_server: HttpServer) -> None:
     http_server.reset()
     command = ["sqlite3", "-cmd", f".load {mediasql.loadable_path()}", ":memory:"]

@@ -14,7 +14,7 @@ import pytest
 import mediasql
 from mediasql.sql.loadable import loading
 from tests.sql.conftest import Web
-from tests.sql.hosts import HostError, shell
+from tests.sql.hosts import HostError, program, shell
 
 pytestmark = pytest.mark.usefixtures("loadable")
 
@@ -95,6 +95,44 @@ def test_two_libraries_do_not_share_a_file(tmp_path: Path) -> None:
     ours.close()
     mediasql.load(again)
     again.close()
+
+
+def test_databases_that_were_attached_later(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    theirs = sqlite3.connect(":memory:", check_same_thread=False)
+    mediasql.load(theirs)
+    theirs.execute("ATTACH ? AS later", (str(path),))
+    theirs.execute("CREATE TABLE later.t(x)")
+    refused = pytest.raises(mediasql.ConfigError, match=r"a\.db.* is open in this process through the extension")
+    with refused:
+        mediasql.connect(path)
+    with refused:
+        mediasql.connect(f"file:{path}?mode=ro")
+    with ThreadPoolExecutor(1) as pool, refused:
+        pool.submit(mediasql.connect, path).result()
+    theirs.execute("DETACH later")
+    ours = mediasql.connect()
+    ours.execute("ATTACH ? AS later", (str(path),))
+    again = sqlite3.connect(path)
+    with pytest.raises(mediasql.ConfigError, match=r"a\.db is open in this process through APSW"):
+        mediasql.load(again)
+    for connection in (ours, again, theirs):
+        connection.close()
+
+
+def test_the_extension_in_the_sqlite_of_apsw(tmp_path: Path) -> None:
+    """Which is the same library, so that nothing is mixed. In a program of its own, since each has one library."""
+    code = """
+import sys, apsw, mediasql
+first = mediasql.connect(sys.argv[1])
+first.execute("CREATE TABLE t(x)")
+second = apsw.Connection(sys.argv[1])
+second.enable_load_extension(True)
+second.load_extension(mediasql.loadable_path())
+second.execute("INSERT INTO t VALUES (url_name('a/b'))")
+print(first.execute("SELECT x FROM t").get)
+"""
+    assert program(sys.executable, "-c", code, str(tmp_path / "a.db"), text="") == "b\n"
 
 
 def test_a_library_that_was_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

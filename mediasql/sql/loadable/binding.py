@@ -19,7 +19,7 @@ from .host import Bridge, Connection
 from .routines import Routines
 from .statements import HostStatements
 
-PROTOCOL = 1  # between extension.c and this file
+PROTOCOL = 2  # between extension.c and this file
 _INTERRUPTED = 9
 
 _connections: dict[int, tuple[Connection, Session | None]] = {}

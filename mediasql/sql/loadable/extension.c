@@ -14,8 +14,9 @@
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
-#define PROTOCOL 1          /* between this file and host.py */
+#define PROTOCOL 2          /* between this file and host.py */
 #define OLDEST 3038000      /* version of SQLite */
+#define HAS_NAMES 3039000   /* sqlite3_db_name */
 #define WATCH 32            /* calls between two looks of a host's watch */
 
 enum { OK = 0, ERROR = 1, NOMEM = 7, INTERRUPT = 9, CONSTRAINT = 19, LOADED_FOR_GOOD = 256 };
@@ -53,14 +54,24 @@ static void (*const *sqlite)(void);
 #define declare_vtab AT(50, int, sqlite3 *, const char *)
 #define db_config ((int (*)(sqlite3 *, int, ...))sqlite[163])
 #define mprintf ((char *(*)(const char *, ...))sqlite[69])
+#define db_filename AT(180, const char *, sqlite3 *, const char *)
+#define db_mutex AT(164, void *, sqlite3 *)
+#define db_name AT(264, const char *, sqlite3 *, int)
+#define mutex_leave AT(133, void, void *)
+#define mutex_try AT(134, int, void *)
 #define free_text AT(58, void, void *)
 #define libversion_number AT(67, int, void)
 #define libversion AT(66, const char *, void)
 
-/* One connection. `watch`, where there is one, is asked now and then whether to end what runs. */
+/* One connection. `watch`, where there is one, is asked now and then whether to end what runs.
+ *
+ * database  NULL when SQLite has closed it
+ * targets   what SQLite has of ours in it
+ * kept      the package has not forgotten it
+ */
 typedef struct Host {
   sqlite3 *database;
-  int references;
+  int targets, kept;
   unsigned calls;
   PyObject *watch;
 } Host;
@@ -210,18 +221,52 @@ static int watched(Host *host) {
 
 EXPORT Host *mediasql_host(sqlite3 *database) {
   Host *host = calloc(1, sizeof *host);
-  if (host) *host = (Host){database, 1, 0, NULL};
+  if (host) *host = (Host){database, 1, 1, 0, NULL};
   return host;
 }
 
 /* The last one tells the package that the connection is closed. The caller holds the interpreter. */
 EXPORT void mediasql_release(Host *host) {
-  if (--host->references) return;
+  if (--host->targets) return;
   PyObject *done = py.PyObject_CallFunction(released, "L", (long long)(intptr_t)host->database);
   if (done) py.Py_DecRef(done);
   else py.PyErr_Clear();
   if (host->watch) py.Py_DecRef(host->watch);
-  free(host);
+  host->watch = NULL;
+  host->database = NULL;
+  if (!host->kept) free(host);
+}
+
+EXPORT void mediasql_forget(Host *host) {
+  host->kept = 0;
+  if (!host->database) free(host);
+}
+
+/* The files of its databases, each with a zero behind it; None where it cannot be asked now. From any thread that holds
+ * the interpreter, without which SQLite cannot close the connection. So nothing in here may let it go, as the garbage
+ * collector does. */
+EXPORT PyObject *mediasql_files(Host *host) {
+  void *mutex = host->database && libversion_number() >= HAS_NAMES ? db_mutex(host->database) : NULL;
+  if (!mutex || mutex_try(mutex) != OK) {
+    py.Py_IncRef(py.None);
+    return py.None;
+  }
+  char *files = NULL;
+  size_t size = 0;
+  const char *name;
+  for (int at = 0; (name = db_name(host->database, at)); at++) {
+    const char *file = db_filename(host->database, name);
+    size_t length = file && *file ? strlen(file) + 1 : 0;
+    char *more = length ? realloc(files, size + length) : NULL;
+    if (!more) continue;
+    memcpy(more + size, file, length);
+    files = more;
+    size += length;
+  }
+  mutex_leave(mutex);
+  PyObject *found = py.PyBytes_FromStringAndSize(files ? files : "", (ptrdiff_t)size);
+  free(files);
+  return found;
 }
 
 EXPORT void mediasql_watch(Host *host, PyObject *watch) {
@@ -237,7 +282,7 @@ static Target *target_of(Host *host, PyObject *object) {
   if (!target) return NULL;
   *target = (Target){object, host};
   py.Py_IncRef(object);
-  host->references++;
+  host->targets++;
   return target;
 }
 
@@ -541,7 +586,7 @@ EXPORT int sqlite3_mediasql_init(sqlite3 *database, char **error, void (*const *
   int state = py.PyGILState_Ensure();
   int done = attach(database, own);
   if (!done && explain) {
-    Host nobody = {database, 1, 0, NULL};
+    Host nobody = {database, 1, 1, 0, NULL};
     char *text = NULL;
     raised(&nobody, &text);
     *error = mprintf("mediasql: %s", text ? text : "out of memory");

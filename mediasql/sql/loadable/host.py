@@ -7,6 +7,7 @@ was, as it does with APSW.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -31,6 +32,8 @@ class Bridge:
         pointer, number, text, anything = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.py_object
         self.host = self._named(library.mediasql_host, pointer, pointer)
         self.release = self._named(library.mediasql_release, None, pointer)
+        self.forget = self._named(library.mediasql_forget, None, pointer)
+        self.files = self._named(library.mediasql_files, anything, pointer)
         self.watch = self._named(library.mediasql_watch, None, pointer, anything)
         self.config = self._named(library.mediasql_config, number, pointer, number, number)
         self.function = self._named(library.mediasql_function, number, pointer, text, number, number, anything)
@@ -60,9 +63,13 @@ class Connection:
         self._database = database
         self._host = bridge.host(database)
         self._watches: dict[Any, Callable[[], bool]] = {}
-        self.files: list[str] = []  # that were open when it was attached
+        self._files: list[str] = []  # at the last look
         if not self._host:
             raise MemoryError
+
+    def __del__(self) -> None:
+        if self._host:
+            self._bridge.forget(self._host)
 
     def attached(self) -> None:
         """From here on, SQLite decides when the connection ends."""
@@ -133,7 +140,15 @@ class Connection:
         return ["main", "temp", *attached]
 
     def find_files(self) -> None:
-        self.files = [str(row[2]) for row in self.execute("PRAGMA database_list") if row[2]]
+        self._files = [str(row[2]) for row in self.execute("PRAGMA database_list") if row[2]]
+
+    @property
+    def files(self) -> list[str]:
+        """That are open now. Any thread may ask; while a statement runs, it is what was open at the last look."""
+        found: bytes | None = self._bridge.files(self._host)
+        if found is not None:
+            self._files = [os.fsdecode(file) for file in found.split(b"\0")[:-1]]
+        return self._files
 
     def check(self, code: int) -> None:
         """Raise what APSW would raise for a code of SQLite's."""

@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import apsw
 
 from ...errors import ConfigError
-from ..c_api import CApi
+from ..c_api import CApi, c_api
 
 
 def refuse(files: Iterable[str], api: CApi) -> None:
@@ -37,11 +38,12 @@ def refuse_apsw(files: Iterable[str]) -> None:
 
 @cache
 def _library_of_apsw() -> int:
-    """See `CApi.library`; 0 where APSW keeps SQLite to itself."""
+    """See `CApi.library`; 0 where that cannot be told, and is hardly one that a host uses."""
     try:
         found = ctypes.CDLL(apsw.__file__).sqlite3_libversion_number
     except (AttributeError, OSError):
-        return 0
+        api = c_api()  # of one that APSW keeps to itself, as its wheels do; an application may load us into that too
+        return api.library if api is not None else 0
     return ctypes.cast(found, ctypes.c_void_p).value or 0
 
 
@@ -65,6 +67,8 @@ def _compare(files: Iterable[str], others: Iterable[tuple[str, str]]) -> None:
 
 
 def _identity(file: str) -> tuple[int, int] | None:
+    if file.startswith("file:"):  # as SQLite takes it where URIs are allowed, on this machine
+        file = unquote(urlsplit(file).path)
     with suppress(OSError, ValueError):
         status = os.stat(file)
         return status.st_dev, status.st_ino
