@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,6 +134,55 @@ second.execute("INSERT INTO t VALUES (url_name('a/b'))")
 print(first.execute("SELECT x FROM t").get)
 """
     assert program(sys.executable, "-c", code, str(tmp_path / "a.db"), text="") == "b\n"
+
+
+READ_ONLY_PERL = """
+use DBI;
+my ($address, $extension, $statement) = @ARGV;
+my $db = DBI->connect("dbi:SQLite:uri=$address", "", "", {RaiseError => 1, PrintError => 0});
+$db->sqlite_enable_load_extension(1);
+$db->do("SELECT load_extension(?)", undef, $extension);
+print $db->selectrow_array($statement), "\n";
+"""
+
+
+def read_only_shell(path: Path, statement: str) -> str:
+    load = f".load {mediasql.loadable_path()}"
+    return program("sqlite3", "-bail", "-readonly", "-cmd", load, str(path), text=f"{statement};")
+
+
+def read_only_perl(path: Path, statement: str) -> str:
+    return program("perl", "-e", READ_ONLY_PERL, f"file:{path}?mode=ro", mediasql.loadable_path(), statement, text="")
+
+
+def read_only_module(path: Path, statement: str) -> str:
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        mediasql.load(connection)
+        return "".join(f"{row[0]}\n" for row in connection.execute(statement).fetchall())
+    except sqlite3.OperationalError as error:
+        raise HostError(str(error)) from error
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("ask", [read_only_shell, read_only_perl, read_only_module])
+def test_a_database_that_is_opened_to_read(ask: Callable[[Path, str], str], tmp_path: Path, web: Web) -> None:
+    path = tmp_path / "photos.db"
+    before = sqlite3.connect(path)
+    before.execute("CREATE TABLE images(image, note)")
+    before.execute("INSERT INTO images(image) VALUES (?)", (web.url(1),))
+    before.commit()
+    before.close()
+    for statement in (
+        "UPDATE images SET note = width(image)",
+        "CREATE INDEX i ON images(width(image))",
+        "CREATE VIRTUAL TABLE photos USING media('/tmp/*.jpg')",
+        "SELECT add_computed_column('images', 'w', 'width(image)')",
+    ):
+        with pytest.raises(HostError, match="attempt to write a readonly database"):
+            ask(path, statement)
+    assert ask(path, "SELECT width(image) + 1 FROM images") == "102\n"
 
 
 def test_a_library_that_was_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
