@@ -130,7 +130,8 @@ class _Prefetch(_Whole):
     """Brings a whole object into the cache, and tells its size."""
 
     async def run(self, ticket: Ticket) -> Any:
-        return await of_one_version(lambda: self._read(ticket))
+        with ticket.store.prefetching(self.location):
+            return await of_one_version(lambda: self._read(ticket))
 
     async def _read(self, ticket: Ticket) -> int:
         return sum([len(data) async for data in self.chunks(ticket)])

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -121,10 +122,7 @@ class Store:
             return None
         from .cache.blocks import blocks
 
-        found = blocks(folder, place.capacity(self.config, folder), partial(place.warn, folder))
-        if self.config.cache_size is None and found.holds():
-            found.capacity = place.capacity(self.config, folder, found.held())
-        return found
+        return blocks(folder, partial(place.capacity, self.config, folder), partial(place.warn, folder))
 
     def identity(self, location: Location) -> Identity | None:
         """By what the cache knows an object; None when it keeps nothing of it. Raises UsageError as `provider` does."""
@@ -154,7 +152,8 @@ class Store:
         if (cached := self._cached(location)) is None:
             return read
         blocks, identity = cached
-        return partial(blocks.read, identity, read, max_age=self.config.max_age, since=since)
+        within = self.config.timeout if deadline is None else deadline - time.monotonic()
+        return partial(blocks.read, identity, read, max_age=self.config.max_age, since=since, within=within)
 
     def parts(self, location: Location) -> AsyncIterator[Chunk]:
         """The whole object, from the cache where it is there; see `in_parts`."""
@@ -162,7 +161,23 @@ class Store:
         if (cached := self._cached(location)) is None:
             return in_parts(read)
         blocks, identity = cached
-        return blocks.parts(identity, read, max_age=self.config.max_age)
+        return blocks.parts(identity, read, max_age=self.config.max_age, within=self.config.timeout)
+
+    @contextmanager
+    def prefetching(self, location: Location) -> Iterator[None]:
+        """All of the object is read meanwhile, to be kept on disk. Raises Unsupported where it is not."""
+        if (identity := self.identity(location)) is None:
+            yield
+            return
+        if self.blocks is None:
+            raise errors.Unsupported("it cannot be fetched ahead: nothing is kept on disk here (cache_size is 0)")
+        with self.blocks.stay(identity):
+            yield
+        if not self.blocks.complete(identity):
+            raise errors.Unsupported(
+                f"it was read, but is not kept: it is larger than the cache of {self.blocks.capacity} bytes "
+                "(MEDIASQL_CACHE_SIZE), or the disk has no room or cannot be written"
+            )
 
     async def lease(self, location: Location) -> Lease | None:
         """A file with the whole object, until it is released; None where nothing is kept on disk."""
@@ -170,7 +185,9 @@ class Store:
             return None
         blocks, identity = cached
         read = partial(self.read, location)
-        return await blocks.lease(identity, read, location.extension, max_age=self.config.max_age)
+        return await blocks.lease(
+            identity, read, location.extension, max_age=self.config.max_age, within=self.config.timeout
+        )
 
     def told(self, location: Location, info: ObjectInfo) -> None:
         """A store said that this is the version there is now; bytes of another are not used any more."""

@@ -37,6 +37,18 @@ def test_what_was_prefetched_is_not_asked_for_again(connect: Connect, web: Web) 
     assert web.asked().total() == 0
 
 
+def test_what_is_not_kept_was_not_prefetched(connect: Connect, http_server: HttpServer, tmp_path: Path) -> None:
+    http_server.put("cached", "large.bin", DATA)
+    url = http_server.at("cached/large.bin")
+    for size, reason in ((1000, "is not kept: it is larger than the cache of 1000 bytes"), (0, "nothing is kept")):
+        con = connect(cache_size=size)
+        assert con.execute("SELECT media_prefetch(?)", (url,)).get is None
+        assert reason in con.execute("SELECT error FROM media_errors").get  # type: ignore[operator]
+    (tmp_path / "a.jpg").write_bytes(picture(5, 5))
+    assert connect(cache_size=0).execute("SELECT media_prefetch(?)", (str(tmp_path / "a.jpg"),)).get > 0  # type: ignore[operator]
+    assert connect().execute("SELECT media_prefetch(?)", (url,)).get == len(DATA)
+
+
 def test_content_is_fetched_once(connect: Connect, http_server: HttpServer) -> None:
     http_server.put("cached", "a.bin", DATA)
     http_server.reset()

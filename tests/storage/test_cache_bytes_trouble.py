@@ -20,13 +20,16 @@ from typing import Any
 
 import pytest
 
+from mediasql.config import Config
 from mediasql.errors import TransientError
 from mediasql.storage import loop
 from mediasql.storage.cache import blocks as module
 from mediasql.storage.cache import catalogue, leases, pieces, shelf
 from mediasql.storage.cache.blocks import Blocks
 from mediasql.storage.cache.catalogue import BLOCK
+from mediasql.storage.location import Location
 from mediasql.storage.providers.base import PART, ObjectInfo
+from mediasql.storage.store import Store
 from tests.media.headers.pictures import picture
 from tests.storage import cache_load
 from tests.storage.objects import CAPACITY, Objects, identity, noise, whole
@@ -299,7 +302,7 @@ def test_a_folder_that_is_deleted_again_and_again(tmp_path: Path) -> None:
 
 def test_a_forked_child_has_a_cache_of_its_own(tmp_path: Path) -> None:
     objects = filled(4, 2 * BLOCK)
-    blocks = module.blocks(tmp_path, CAPACITY, print)
+    blocks = module.blocks(tmp_path, lambda held: CAPACITY, print)
     assert content(blocks, objects, "0") == objects.data["0"]
 
     def work() -> None:
@@ -430,6 +433,32 @@ def test_who_dies_while_he_fetches_is_not_waited_for(tmp_path: Path) -> None:
     assert os.waitpid(second, 0)[1] == 0
     assert time.monotonic() - begun < 10
     assert (tmp_path / "asked").read_text().split() == ["1", "2"]
+
+
+def test_who_is_stopped_while_he_fetches_is_not_waited_for_long(tmp_path: Path) -> None:
+    here, there = os.pipe()
+    first = in_child(slowly(tmp_path, 1, lambda: os.write(there, b"."), 60))
+    assert os.read(here, 1) == b"."
+    os.kill(first, signal.SIGSTOP)
+    objects = filled(1, 4 * BLOCK)
+    blocks = Blocks(tmp_path, CAPACITY, print)
+    begun = time.monotonic()
+    assert (
+        loop.run(blocks.read(identity("0"), objects.reader("0"), 0, BLOCK, within=2.0)).data
+        == objects.data["0"][:BLOCK]
+    )
+    assert 0.4 < time.monotonic() - begun < 1.5
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    blocks.close()
+
+
+def test_the_time_of_a_read_bounds_the_wait_for_others() -> None:
+    store = Store(Config.load(timeout=8))
+    location = Location.parse("s3://bucket/a.jpg")
+    assert store.keeper(location).keywords["within"] == 8  # type: ignore[attr-defined]
+    assert store.keeper(location, time.monotonic() + 3).keywords["within"] <= 3  # type: ignore[attr-defined]
+    store.close()
 
 
 # Under load

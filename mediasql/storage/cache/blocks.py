@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -54,6 +55,7 @@ class Blocks(Entries):
         max_age: float | None = None,
         since: float | None = None,
         whole: bool = False,
+        within: float = 60.0,
     ) -> Chunk:
         """Bytes `start` to `stop` of an object; fewer only where it ends. All are of one version.
 
@@ -61,6 +63,7 @@ class Blocks(Entries):
         max_age  seconds for which what the store said last holds; None: for ever
         since    a time.time(): what the store said later holds in any case; now by default
         whole    all of the object is being read: it is not kept when it is larger than the cache
+        within   seconds that `read` has; for a part of that, what another process fetches is waited for
 
         Raises what `read` raises.
         """
@@ -89,7 +92,7 @@ class Blocks(Entries):
                     return part
                 continue
             rounds += 1
-            fetched = await self._fetch(identity, read, wanted, unless, oldest, whole)
+            fetched = await self._fetch(identity, read, wanted, unless, oldest, whole, within)
             if fetched is not None and (part := pieces.cut(fetched, start, stop)) is not None:
                 return part
         chunk = await read(start, stop)
@@ -97,7 +100,14 @@ class Blocks(Entries):
         return chunk
 
     async def _fetch(
-        self, identity: Identity, read: Reader, wanted: range, unless: ObjectInfo | None, oldest: float, whole: bool
+        self,
+        identity: Identity,
+        read: Reader,
+        wanted: range,
+        unless: ObjectInfo | None,
+        oldest: float,
+        whole: bool,
+        within: float,
     ) -> Chunk | None:
         """Fetch and keep blocks; None where there is nothing to fetch any more."""
         outcome: Chunk | Exception | None = None
@@ -109,7 +119,9 @@ class Blocks(Entries):
             if unless is None and self.keeps():
                 # A new object gets a file, and is claimed as a whole.
                 new = self.find(identity, wanted.start, wanted.stop) is None
-                place = await self._claims.take(*identity, "" if new else wanted.start // catalogue.BLOCKS)
+                place = await self._claims.take(
+                    *identity, "" if new else wanted.start // catalogue.BLOCKS, within=within
+                )
                 give = partial(self._claims.give, place)
                 known = self.find(identity, wanted.start, wanted.stop)
                 if new != (known is None) or pieces.missing(known, wanted.start, wanted.stop) != wanted:
@@ -146,11 +158,17 @@ class Blocks(Entries):
             del outcome  # it may hold its traceback, which holds this frame
 
     def parts(
-        self, identity: Identity, read: Reader, *, max_age: float | None = None, since: float | None = None
+        self,
+        identity: Identity,
+        read: Reader,
+        *,
+        max_age: float | None = None,
+        since: float | None = None,
+        within: float = 60.0,
     ) -> AsyncIterator[Chunk]:
         """The whole object; see `in_parts`."""
         since = time.time() if since is None else since
-        return in_parts(partial(self.read, identity, read, max_age=max_age, since=since, whole=True))
+        return in_parts(partial(self.read, identity, read, max_age=max_age, since=since, whole=True, within=within))
 
     async def peek(
         self,
@@ -189,6 +207,7 @@ class Blocks(Entries):
         *,
         max_age: float | None = None,
         since: float | None = None,
+        within: float = 60.0,
     ) -> Lease:
         """A file with the whole object, which stays until it is released; see `Lease`.
 
@@ -200,10 +219,19 @@ class Blocks(Entries):
             return await leases.lease(
                 self,
                 identity,
-                partial(self.read, identity, read, max_age=max_age, since=since),
-                partial(self.parts, identity, read, max_age=max_age, since=since),
+                partial(self.read, identity, read, max_age=max_age, since=since, within=within),
+                partial(self.parts, identity, read, max_age=max_age, since=since, within=within),
                 extension,
             )
+
+    def complete(self, identity: Identity) -> bool:
+        """Whether all of an object is there."""
+        entry = self.find(identity)
+        if entry is None:
+            return False
+        count = -(-entry.size // BLOCK)
+        entry = self.find(identity, 0, count)
+        return entry is not None and pieces.missing(entry, 0, count) is None
 
     @contextmanager
     def stay(self, identity: Identity) -> Iterator[None]:
@@ -220,14 +248,15 @@ _known: dict[Path, Blocks] = {}
 _knowing = threading.Lock()
 
 
-def blocks(folder: Path, capacity: int, warn: Callable[[str], None]) -> Blocks:
-    """The one Blocks of this process for `folder`; the latest `capacity` holds for all who use it."""
+def blocks(folder: Path, capacity: Callable[[int], int], warn: Callable[[str], None]) -> Blocks:
+    """The one Blocks of this process for `folder`. The latest `capacity`, of what is held, holds for all who use it."""
     folder = folder.absolute()
     with _knowing:
         found = _known.get(folder)
         if found is None:
-            found = _known[folder] = Blocks(folder, capacity, warn)
-        found.capacity = capacity
+            # Until it is known what fits nothing may be evicted, and to look at what is held may begin to clean.
+            found = _known[folder] = Blocks(folder, sys.maxsize, warn)
+        found.capacity = capacity(found.held() if found.holds() else 0)
         return found
 
 

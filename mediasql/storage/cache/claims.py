@@ -19,7 +19,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-WAIT = 20.0  # seconds after which what another process claims is fetched here too
+WAIT = 10.0  # seconds after which what another process claims is fetched here too
+SHARE = 4  # the part of its time that a read waits: who claims may be stopped, or on a slow network
 _LONGEST_PAUSE = 0.05
 
 _TAKEN = (errno.EACCES, errno.EAGAIN)
@@ -36,13 +37,13 @@ class Claims:
         self._handle: int | None = None
         self._held: Counter[int] = Counter()
 
-    async def take(self, *names: object) -> int:
-        """Claim what has these names, for `give`; or go on without, after a while."""
+    async def take(self, *names: object, within: float = SHARE * WAIT) -> int:
+        """Claim what has these names, for `give`; or go on without, after a part of the time that there is."""
         place = (
             int.from_bytes(blake2b("\0".join(map(str, names)).encode(errors="replace"), digest_size=8).digest()) >> 2
         )
         pause = 0.001
-        until = time.monotonic() + WAIT
+        until = time.monotonic() + min(WAIT, within / SHARE)
         while not self._held[place] and not self._try(place) and time.monotonic() < until:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
