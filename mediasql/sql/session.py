@@ -302,13 +302,17 @@ class Session:
             return
         explained = error.again(f"{function}({shown(arguments)}): {error}")
         if isinstance(error, UsageError):
-            if isinstance(error, ForbiddenByPolicy):
-                self.failures.add(about(arguments), function, error)
+            self.refused(function, arguments, error)
             raise explained from error
         self.failures.add(about(arguments), function, error)
         if self.config.on_error == "raise" or (isinstance(error, TransientError) and self.statement.writing):
             self.ahead.cancel()  # nobody will come for what follows
             raise explained from error
+
+    def refused(self, function: str, arguments: tuple[Any, ...], error: MediaError) -> None:
+        """Record what the policy forbade, and no other failure: somebody tries what a database must not reach."""
+        if isinstance(error, ForbiddenByPolicy) and not self.scout.active:
+            self.failures.add(about(arguments), function, error)
 
     def mended(self, function: str, arguments: tuple[Any, ...]) -> None:
         """A call succeeded, so that it is no longer among the failures."""

@@ -185,6 +185,7 @@ class Cursor:
         if self._table.about_media:
             self._session.failed(self._table.name, tuple(self._arguments), error)
         else:
+            self._session.refused(self._table.name, tuple(self._arguments), error)
             raise error.again(f"{self._table.name}({shown(tuple(self._arguments))}): {error}") from error
 
     def Eof(self) -> bool:
