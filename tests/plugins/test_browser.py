@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import cache
@@ -20,8 +18,8 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 from tests.servers import chromium
+from tests.servers import datasette as datasette_program
 from tests.servers.chromium import Page
-from tests.servers.process import running
 from tests.store import Store
 
 SECONDS = 25
@@ -99,15 +97,10 @@ def datasette(environment: Path, sample_store: Store, tmp_path: Path) -> Iterato
                 for row in rows:
                     connection.execute(f"INSERT INTO t VALUES (NULL, {', '.join('?' * len(row))})", row)
                 connection.commit()
-            metadata = tmp_path / "metadata.json"
             allowed = {"allow": ["s3://media-samples", sample_store.http.url], **options}
-            metadata.write_text(json.dumps({"plugins": {"mediasql": allowed}}))
-            program = str(Path(sys.executable).with_name("datasette"))
             env = {**sample_store.environment, "MEDIASQL_CACHE_DIR": str(environment / "cache")}
-            child = stack.enter_context(
-                running(lambda port: [program, str(path), "-m", str(metadata), "-p", str(port)], env=env)
-            )
-            return f"http://127.0.0.1:{child.port}/gallery/t"
+            address = stack.enter_context(datasette_program.start(path, plugin=allowed, env=env))
+            return f"{address}/gallery/t"
 
         yield start
 
