@@ -119,6 +119,32 @@ assert connection.execute("SELECT url_name('a/b')").fetchall() == [("b",)]
     assert 0.3 <= float(program(sys.executable, "-c", code, mediasql.loadable_path(), url, text="")) < 2
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT width(?)", "SELECT name FROM media(?)", "SELECT name FROM json_each('[1]'), media(?) ORDER BY width(url)"],
+)
+def test_ctrl_c_in_python(http_server: HttpServer, statement: str) -> None:
+    """SQLite's error must not hide it from a program that handles errors."""
+    code = """
+import os, signal, sqlite3, sys, threading, mediasql
+connection = sqlite3.connect(":memory:")
+mediasql.load(connection)
+for how in (lambda: os.kill(os.getpid(), signal.SIGINT), connection.interrupt):
+    threading.Timer(0.3, how).start()
+    try:
+        try:
+            connection.execute(sys.argv[1], (sys.argv[2],)).fetchall()
+        except sqlite3.OperationalError as error:
+            print(error)
+    except KeyboardInterrupt:
+        print("Ctrl-C")
+    print(connection.execute("SELECT url_name('a/b')").fetchone())
+"""
+    url = f"{http_server.url}/hang/p1.jpg/"
+    out = program(sys.executable, "-c", code, statement, url, text="")
+    assert out.splitlines() == ["Ctrl-C", "('b',)", "interrupted", "('b',)"]
+
+
 def test_ctrl_c_in_the_shell(http_server: HttpServer) -> None:
     http_server.reset()
     command = ["sqlite3", "-cmd", f".load {mediasql.loadable_path()}", ":memory:"]

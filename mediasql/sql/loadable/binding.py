@@ -120,13 +120,17 @@ def best_index(table: Any, information: int) -> bool:
     return index_info.best_index(table, information, next(iter(_routines.values())))
 
 
-def explain(database: int, error: BaseException) -> tuple[int, str]:
-    """What SQLite tells of it: a code and a message."""
+def explain(database: int, error: BaseException) -> tuple[int, str, bool]:
+    """What SQLite tells of it, a code and a message; and whether Python has to be told again of Ctrl-C.
+
+    SQLite has no exceptions, so that one raised by a signal would end there, and a program that is stopped go on.
+    """
     known = _connections.get(database)
-    if known is not None and known[0].depth:
+    ours = known is not None and known[0].depth > 0  # it comes out of a statement of our own
+    if known is not None and ours:
         known[0].raised = error
     code = getattr(error, "result", 1) if isinstance(error, apsw.Error) else 1
     if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED, "interrupted"
+        return _INTERRUPTED, "interrupted", not ours and not error.args  # with a message, it is from Session.check
     text = str(error) if isinstance(error, MediaError | apsw.Error) else f"{type(error).__name__}: {error}"
-    return code or 1, text.replace("\0", "\\0").encode(errors="replace").decode()
+    return code or 1, text.replace("\0", "\\0").encode(errors="replace").decode(), False

@@ -101,20 +101,28 @@ static PyObject *explain, *released, *best_index;
 
 /* ---- errors ---- */
 
+/* What Python raised is of no use to anyone, except for Ctrl-C, which it is told again when the statement has ended. */
+static void drop_error(void) {
+  int interrupted = py.PyErr_Occurred() && py.PyErr_ExceptionMatches(*py.PyExc_KeyboardInterrupt);
+  py.PyErr_Clear();
+  if (interrupted) py.PyErr_SetInterrupt();
+}
+
 /* What Python raised, as a code and a text that the caller gives to free(). */
 static int raised(Host *host, char **text) {
   PyObject *type = NULL, *value = NULL, *trace = NULL, *told = NULL;
   const char *message = "mediasql cannot tell what went wrong";
-  int code = ERROR;
+  int code = ERROR, again = 0;
   py.PyErr_Fetch(&type, &value, &trace);
   py.PyErr_NormalizeException(&type, &value, &trace);
   if (value && explain) told = py.PyObject_CallFunction(explain, "LO", (long long)(intptr_t)host->database, value);
-  if (!told || !py.PyArg_ParseTuple(told, "is", &code, &message)) py.PyErr_Clear();
+  if (!told || !py.PyArg_ParseTuple(told, "isp", &code, &message, &again)) drop_error();
   *text = strdup(message);
   if (told) py.Py_DecRef(told);
   if (trace) py.Py_DecRef(trace);
   if (value) py.Py_DecRef(value);
   if (type) py.Py_DecRef(type);
+  if (again) py.PyErr_SetInterrupt();
   return code;
 }
 
@@ -213,7 +221,7 @@ static int watched(Host *host) {
   PyObject *answer = py.PyObject_CallObject(host->watch, NULL);
   int ends = answer ? py.PyObject_IsTrue(answer) : 0;
   if (answer) py.Py_DecRef(answer);
-  else py.PyErr_Clear();
+  else drop_error();
   return ends > 0;
 }
 
@@ -230,7 +238,7 @@ EXPORT void mediasql_release(Host *host) {
   if (--host->targets) return;
   PyObject *done = py.PyObject_CallFunction(released, "L", (long long)(intptr_t)host->database);
   if (done) py.Py_DecRef(done);
-  else py.PyErr_Clear();
+  else drop_error();
   if (host->watch) py.Py_DecRef(host->watch);
   host->watch = NULL;
   host->database = NULL;
@@ -423,7 +431,7 @@ static int close_cursor(Cursor *cursor) {
   int state = py.PyGILState_Ensure();
   PyObject *done = py.PyObject_CallMethod(cursor->object, "Close", NULL);
   if (done) py.Py_DecRef(done);
-  else py.PyErr_Clear();
+  else drop_error();
   free_cursor(cursor);
   py.PyGILState_Release(state);
   return OK;

@@ -1,6 +1,6 @@
 /* Python's stable interface, found in the process at run time: nothing of Python is needed to build or to link this.
  *
- * PYTHON(X) lists the functions as X(result, name, parameters), TYPES(X) the types.
+ * PYTHON(X) lists the functions as X(result, name, parameters), TYPES(X) and EXCEPTIONS(X) what they are called with.
  */
 #ifndef MEDIASQL_PYTHON_H
 #define MEDIASQL_PYTHON_H
@@ -51,11 +51,14 @@ typedef struct _object PyObject;
   X(PyObject *, PyBytes_FromStringAndSize, (const char *, ptrdiff_t))                                                  \
   X(int, PyBytes_AsStringAndSize, (PyObject *, char **, ptrdiff_t *))                                                  \
   X(PyObject *, PyErr_Occurred, (void))                                                                                \
+  X(int, PyErr_ExceptionMatches, (PyObject *))                                                                         \
+  X(void, PyErr_SetInterrupt, (void))                                                                                  \
   X(void, PyErr_Clear, (void))                                                                                         \
   X(void, PyErr_Fetch, (PyObject **, PyObject **, PyObject **))                                                        \
   X(void, PyErr_NormalizeException, (PyObject **, PyObject **, PyObject **))
 
 #define TYPES(X) X(PyLong_Type) X(PyFloat_Type) X(PyUnicode_Type) X(PyBytes_Type)
+#define EXCEPTIONS(X) X(PyExc_KeyboardInterrupt)
 
 /* Functions that only some versions have. */
 #define SET_PROGRAM "Py_SetProgramName"   /* until 3.14 */
@@ -67,6 +70,9 @@ struct python {
 #undef X
 #define X(name) PyObject *name;
   TYPES(X)
+#undef X
+#define X(name) PyObject **name;
+  EXCEPTIONS(X)
 #undef X
   PyObject *None;
 };

@@ -63,6 +63,10 @@ static int found_in(void *handle) {
   if (!(py.name = (PyObject *)dlsym(handle, #name))) return 0;
   TYPES(X)
 #undef X
+#define X(name)                                                                                                        \
+  if (!(py.name = (PyObject **)dlsym(handle, #name))) return 0;
+  EXCEPTIONS(X)
+#undef X
   return 1;
 }
 
