@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..errors import MediaError, TransientError
+from ..errors import MediaError, TransientError, Unsupported
 from ..storage import loop
 from ..storage.fetch import of_one_version
 from ..storage.location import Location
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 WORKERS = os.cpu_count() or 1  # as many threads as loop.in_worker has
 MOST_HELD = 256 * 1024 * 1024  # bytes
+LONGEST = 1_000_000_000  # bytes of one file; SQLite takes no longer value, and a server may never end
 _OVERHEAD = 100  # bytes of a small result, about
 
 
@@ -115,7 +116,7 @@ class Ticket:
         self._workshop.learn(size)
 
     async def fetch(self, location: Location) -> bytes:
-        """The whole object. It pauses between its parts while too much is held."""
+        """The whole object. It pauses between its parts while too much is held. Raises Unsupported beyond LONGEST."""
         return await of_one_version(lambda: self._fetch(location))
 
     async def _fetch(self, location: Location) -> bytes:
@@ -124,7 +125,13 @@ class Ticket:
         async for chunk in self._workshop.store.parts(location):
             parts.append(bytes(chunk.data))
             size += len(chunk.data)
-            self.hold(max(size, chunk.info.size or 0))
+            expected = max(size, chunk.info.size or 0)
+            if expected > LONGEST:
+                raise Unsupported(
+                    f"it has {expected} bytes or more, and {LONGEST} are the most that are held at once; "
+                    "content_hash and local_path take any number"
+                )
+            self.hold(expected)
             await self._workshop.room(self)
         self.hold(size)
         self._workshop.learn(size)

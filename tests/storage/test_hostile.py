@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import mediasql
 from mediasql.config import Config
 from mediasql.errors import ForbiddenByPolicy, MediaError
+from mediasql.sql import workshop
 from mediasql.storage import fetch, loop
 from mediasql.storage.location import Location
 from mediasql.storage.store import Store
@@ -246,4 +247,20 @@ def test_a_hostile_schema_gets_nothing(http_server: HttpServer, tmp_path: Path, 
     assert con.execute("SELECT * FROM v7").fetchall() == []
     assert con.execute("SELECT count(*) FROM loot").get == con.execute("SELECT count(*) FROM late").get == 0
     assert http_server.requests() == []
+    con.close()
+
+
+@pytest.mark.parametrize("way", ["", "norange/", "nolength/"])
+def test_a_file_that_is_longer_than_any_value_is_not_held(
+    http_server: HttpServer, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(workshop, "LONGEST", 10 * 1024 * 1024)
+    http_server.put("", "long.jpg", b"x" * (40 * 1024 * 1024))
+    url = f"{http_server.url}/{way}long.jpg"
+    con = mediasql.connect(timeout=20)
+    http_server.reset()
+    assert con.execute("SELECT content(?)", (url,)).get is None
+    assert con.execute("SELECT error FROM media_errors").get.endswith("content_hash and local_path take any number")
+    assert sum(request.bytes for request in http_server.requests() if way == "") <= 9 * 1024 * 1024
+    assert len(con.execute("SELECT content_hash(?)", (url,)).get) == 64
     con.close()
