@@ -117,12 +117,12 @@ class Blocks(Entries):
         give: Callable[[], None] = nothing
         try:
             if unless is None and self.keeps():
-                # A new object gets a file, and is claimed as a whole.
+                # A new object gets a file, and is claimed as a whole; and then as those do who know it a moment later.
                 new = self.find(identity, wanted.start, wanted.stop) is None
-                place = await self._claims.take(
-                    *identity, "" if new else wanted.start // catalogue.BLOCKS, within=within
-                )
-                give = partial(self._claims.give, place)
+                places: list[int] = []
+                give = partial(self._claims.give, places)
+                for part in ("", wanted.start // catalogue.BLOCKS)[not new :]:
+                    places.append(await self._claims.take(*identity, part, within=within))
                 known = self.find(identity, wanted.start, wanted.stop)
                 if new != (known is None) or pieces.missing(known, wanted.start, wanted.stop) != wanted:
                     return None  # another process was quicker, or wrote some of it

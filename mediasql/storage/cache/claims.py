@@ -64,12 +64,15 @@ class Claims:
             return error.errno not in _TAKEN
         return True
 
-    def give(self, place: int) -> None:
-        """Give up a claim that `take` gave."""
-        self._held[place] -= 1
-        if self._held[place] > 0:
-            return
-        del self._held[place]
+    def give(self, places: list[int]) -> None:
+        """Give up claims that `take` gave."""
+        for place in places:
+            self._held[place] -= 1
+            if self._held[place] <= 0:
+                del self._held[place]
+                self._unlock(place)
+
+    def _unlock(self, place: int) -> None:
         if fcntl is not None and self._handle is not None:
             try:
                 fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, place)
