@@ -96,18 +96,23 @@ class TransientError(MediaError):
 
 
 # Parameters that grant access, by the end of their names: X-Amz-Signature and -Security-Token, AWSAccessKeyId (V2),
-# GoogleAccessId, X-Goog-Credential, and what APIs call theirs; Azure's `sig` and the like only as a whole name.
+# GoogleAccessId, X-Goog-Credential, CloudFront's Key-Pair-Id, and what APIs and sessions call theirs; Azure's `sig` and
+# the like only as a whole name, and what is a common word only within a URL.
 _SECRET = re.compile(
-    r"((?:^|[?&#;\s'\"(])(?:[\w.%-]*(?:signature|token|secret|password|passwd|credential|accesskeyid|accessid|api[_-]?key)"
-    r"|sig|auth|key|pwd)=)[^&#\s'\"]+",
+    r"((?:(?:^|[?&#;\s'\"(])(?:[\w.%-]*(?:signature|token|secret|password|passwd|passphrase|credential|accesskeyid|accessid"
+    r"|(?:access|api|private)[_-]?key|key-pair-id|sess(?:ion)?[_-]?id|jwt|bearer)|sig\d?|auth|authorization|hmac|key|pwd)"
+    r"|[?&](?:code|pass|sid))=)[^&#\s'\"]+",
     re.IGNORECASE,
 )
 # `user:password@`; the password of a URL that was not encoded may hold another '@'.
 _PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/?#\s:@]*:)[^/?#\s]+@", re.IGNORECASE)
-# What stands alone before the '@' of a web address is a token. (Elsewhere it is an Azure container, or a user.)
-_LONE_TOKEN = re.compile(r"(\bhttps?://)[^/?#\s:@*]+@", re.IGNORECASE)
+# What stands alone before the '@' of a web or FTP address is a token. (Elsewhere it is an Azure container, or a user.)
+_LONE_TOKEN = re.compile(r"(\b(?:https?|ftps?|webdavs?|davs?)://)[^/?#\s:@*]+@", re.IGNORECASE)
+# A JSON Web Token, whatever it is called.
+_JWT = re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}(?:\.[\w-]*)?")
 
 
 def redact(text: str) -> str:
     """`text` with passwords, signatures and tokens of URLs replaced by `***`."""
-    return _LONE_TOKEN.sub(r"\1***@", _PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1***", text)))
+    shown = _LONE_TOKEN.sub(r"\1***@", _PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1***", text)))
+    return _JWT.sub("***", shown) if "eyJ" in shown else shown

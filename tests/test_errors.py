@@ -91,6 +91,8 @@ def test_text_without_secrets_is_left_alone(text: str) -> None:
     "text",
     [
         "s3://bucket/a@b.jpg",
+        "400 Bad Request (code=InvalidArgument, pass=2)",
+        "s3://bucket/eyJ.jpg",
         "abfs://container@account.dfs.core.windows.net/a",
         "sftp://user@host/a",
         "https://host:80/a@b?size=3&page=2&keyword=x&design=y&monkey=z",

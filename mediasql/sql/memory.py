@@ -14,7 +14,7 @@ from ..media.answers import DELAY, Answers
 from ..media.kept import Kept, Outcome, found, is_failure, is_kept
 from ..media.probe import Answer
 from ..storage.cache.database import AHEAD
-from ..storage.cache.identity import Identity, identify, is_plain
+from ..storage.cache.identity import Identity, is_plain
 from ..storage.location import Location
 from ..storage.providers.local import local_path
 from ..storage.store import Store
@@ -239,10 +239,9 @@ class Memory:
         if self._beside and key.startswith(self._beside[0]) and is_plain(key):
             return Identity(self._beside[1], key), None
         location = Location.parse(key)
-        provider = self._store.provider(location)
-        if not provider.cached(location):
+        identity = self._store.identity(location)
+        if identity is None:
             return None
-        identity = identify(location, provider.identity)
         if location.container and identity.key == key and not self._store.by_path and self._store.policy is None:
             self._beside = f"{key[: key.find('://')]}://{location.container}/", identity.scope
         return identity, None

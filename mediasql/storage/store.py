@@ -16,6 +16,7 @@ from ..config import Config
 from . import loop
 from .cache import place
 from .cache.identity import Identity, identify
+from .cache.salt import salt
 from .fetch import Fetcher, NotModified, in_parts, of_one_version
 from .location import Location
 from .pattern import Pattern, below, compile_pattern, is_glob
@@ -65,10 +66,14 @@ class Store:
         if found is None:
             made = kind(options, loop.get())
             made.policy = self.policy
+            made.salt = self._salt
             found = self._providers.setdefault(key, made)
         if location.container and not location.chained:
             self._by_container[location.scheme, location.container] = found
         return found
+
+    def _salt(self) -> bytes:
+        return salt(place.folder(self.config))
 
     def _options(self, location: Location) -> dict[str, Any]:
         if not location.chained:
@@ -127,7 +132,7 @@ class Store:
     def identity(self, location: Location) -> Identity | None:
         """By what the cache knows an object; None when it keeps nothing of it. Raises UsageError as `provider` does."""
         provider = self.provider(location)
-        return identify(location, provider.identity) if provider.cached(location) else None
+        return identify(location, provider.identity, self._salt) if provider.cached(location) else None
 
     def _cached(self, location: Location) -> tuple[Blocks, Identity] | None:
         """The bytes on disk, and by what they know an object; None where nothing is kept of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -262,7 +263,7 @@ def test_a_local_file_that_is_being_written_is_not_kept(connect: Connect, tmp_pa
     assert list(store.rows()) == []
 
 
-def test_secrets_are_not_written(connect: Connect, web: Web, environment: Path) -> None:
+def test_secrets_are_not_written(connect: Connect, web: Web, s3_server: Any, environment: Path) -> None:
     con = connect(
         storage_options={"http": {"headers": {"Authorization": "Bearer HUSHHUSH1"}, "password": "HUSHHUSH2"}},
     )
@@ -271,12 +272,18 @@ def test_secrets_are_not_written(connect: Connect, web: Web, environment: Path) 
         f"http://someone:HUSHHUSH3@{host}/p1.jpg",
         f"{web.url(2)}?token=HUSHHUSH4",
         f"{web.url(3)}?X-Amz-Signature=HUSHHUSH5&X-Amz-Credential=HUSHHUSH6",
+        f"{web.url(4)}?code=HUSHHUSH7&jwt=HUSHHUSH8&access_key=HUSHHUSH9&sessionid=HUSHHUSH",
     ]
-    assert [width(con, url) for url in urls] == [101, 102, 103]
+    assert [width(con, url) for url in urls] == [101, 102, 103, 104]
+    assert None not in con.execute("SELECT content(value) FROM json_each(?)", (json.dumps(urls),)).fetchall()
     con.close()
+    s3_server.put("hushed", "a.jpg", picture(5, 5))
+    minio = connect(storage_options=s3_server.storage_options)
+    minio.execute("SELECT width(?1), media_prefetch(?1)", ("s3://hushed/a.jpg",)).fetchall()
+    minio.close()
     again = connect(storage_options=con_options(con))
     web.asked()
-    assert [width(again, url) for url in urls] == [101, 102, 103]
+    assert [width(again, url) for url in urls] == [101, 102, 103, 104]
     assert web.asked().total() == 0
     assert width(again, urls[1].replace("HUSH4", "HUSH9")) == 102
     assert web.asked().total() == 1  # who knows what another token opens
@@ -284,6 +291,9 @@ def test_secrets_are_not_written(connect: Connect, web: Web, environment: Path) 
     written = b"".join(file.read_bytes() for file in (environment / "mediasql-cache").rglob("*") if file.is_file())
     assert b"p1.jpg" in written
     assert b"HUSH" not in written
+    assert b"s3://hushed/a.jpg" in written
+    for option in ("key", "secret"):
+        assert s3_server.storage_options["s3"][option].encode() not in written
 
 
 def con_options(con: mediasql.MediaConnection) -> Any:

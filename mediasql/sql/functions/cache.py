@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ...errors import ForbiddenByPolicy
-from ...storage.cache.identity import identify
 from ...storage.location import Location
 from ..memory import file_name
 from ..registry import Media, Session, function
@@ -54,10 +53,10 @@ def media_cache_evict(session: Session, url: str) -> int:
     0
     """
     location = Location.parse(url)
-    provider = session.store.provider(location)
+    identity = session.store.identity(location)
     session.memory.forget(session.version(url))
     session.forget_values()
-    name = file_name(url) if location.scheme == "file" else identify(location, provider.identity).key
+    name = file_name(url) if location.scheme == "file" else identity.key if identity is not None else url
     if session.memory.disk is not None:
         session.memory.disk.forget_all(name)
     return session.store.blocks.evict(None, name) if session.store.blocks is not None else 0

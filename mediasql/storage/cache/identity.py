@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -73,13 +74,13 @@ class Identity(NamedTuple):
 
 def is_plain(url: str) -> bool:
     """Whether there is nothing in a URL that may be a secret, so that it is its own key."""
-    return "@" not in url and "?" not in url and "=" not in url and "::" not in url
+    return not ("@" in url or "?" in url or "=" in url or "::" in url or "eyJ" in url)
 
 
-def identify(location: Location, scope: str) -> Identity:
+def identify(location: Location, scope: str, salt: Callable[[], bytes]) -> Identity:
     """The identity of what `location` names for the provider whose `identity` is `scope`."""
     url = location.url
-    if "@" not in url and "?" not in url and "=" not in url:
+    if is_plain(url):
         return Identity(scope, url)
     if location.scheme in ("http", "https"):
         url = _without_signature(url, location.container.rpartition("@")[2].lower())
@@ -88,7 +89,7 @@ def identify(location: Location, scope: str) -> Identity:
         return Identity(scope, url)
     # What was taken out may tell one object from another: a digest of it, in its place, does so too. The scope is
     # another, since someone may spell a URL like this.
-    digest = blake2b(url.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    digest = blake2b(url.encode(errors="surrogatepass"), digest_size=8, key=salt()).hexdigest()
     return Identity(f"{scope} redacted", f"{shown}#{digest}")
 
 

@@ -36,6 +36,9 @@ RENEWAL_WINDOW = 300
 RENEWAL_PAUSE = 5.0
 
 _SCOPE = "https://storage.azure.com/.default"
+# What a connection string says of the place, and what options say of who asks.
+_PLACES = frozenset({"AccountName", "BlobEndpoint", "EndpointSuffix"})
+_KEYS = frozenset({"account_key", "sas_token", "client_secret", "credential"})
 _CONTAINER = re.compile(r"\$root|\$web|\$logs|[a-z0-9](?:-?[a-z0-9])+")
 # The clouds that Microsoft runs. A token is sent to no other host, unless the options name it.
 _HOST = re.compile(
@@ -87,8 +90,6 @@ class AzureProvider(CloudProvider):
         "AZURE_STORAGE_ACCOUNT_NAME",
         "AZURE_TENANT_ID",
         "AZURE_CLIENT_ID",
-        "FSSPEC_ABFS_ACCOUNT_NAME",
-        "FSSPEC_AZ_ACCOUNT_NAME",
     )
 
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
@@ -99,11 +100,15 @@ class AzureProvider(CloudProvider):
         self._delegations: dict[str, tuple[sas.DelegationKey, float]] = {}
         self._renewed = (float("-inf"), False)
 
-    def account(self) -> str:
-        """The parts of a connection string that say which account it is for, and where."""
-        given = self.options.get("connection_string") or os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
-        parts = [part.strip() for part in str(given).split(";")]
-        return " ".join(part for part in parts if part.partition("=")[0] in ("AccountName", "BlobEndpoint"))
+    def facts(self) -> dict[str, Any]:
+        """Which storage account it is, and where; whose key or token reads it makes no other objects of its blobs."""
+        facts = super().facts()
+        given = str(facts.pop("connection_string", None) or os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or "")
+        for part in given.split(";"):
+            name, _, value = part.strip().partition("=")
+            if name in _PLACES:
+                facts[name] = value
+        return {name: value for name, value in facts.items() if name not in _KEYS}
 
     async def request(self, location: Location) -> Request:
         need_object(location)

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import cached_property
-from hashlib import blake2b
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from ...errors import Unsupported
+from ..cache.salt import salt
+from ..cache.scope import configured, scope
 from ..location import Location
 
 if TYPE_CHECKING:
@@ -111,20 +111,6 @@ class Signer:
     max_seconds: int | None = None
 
 
-_SECRET_OPTION = re.compile(
-    r"key|secret|token|password|passwd|credential|sas|connection_string|headers|auth|cookie", re.I
-)
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Options with those inside of them, such as `client_kwargs.region_name`, as text."""
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", str(value)
-
-
 class Provider(ABC):
     """A kind of store with one set of options. Its coroutines run on the fetcher's event loop.
 
@@ -133,10 +119,13 @@ class Provider(ABC):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ()
-    # Variables of the environment that choose the endpoint or the account; none that holds a secret.
+    # Variables of the environment that choose the endpoint or the account; none that holds a secret, but for what is
+    # before the '@' of a URL.
     variables: ClassVar[tuple[str, ...]] = ()
     # What may be reached, for providers that follow links of servers by themselves. Locations have passed it already.
     policy: Policy | None = None
+    # Of the cache that `identity` is for.
+    salt: Callable[[], bytes] = staticmethod(partial(salt, None))
 
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         self.options = dict(options)
@@ -149,18 +138,18 @@ class Provider(ABC):
         It is made of the configuration alone, without asking the network or looking for credentials. What is read under
         a policy is another's: nobody looked where the servers of an owner's objects led, and a cache asks no server.
         """
-        parts = {name: value for name in self.variables if (value := os.environ.get(name))}
-        parts |= {name: value for name, value in _flat(self.options) if not _SECRET_OPTION.search(name)}
-        if account := self.account():
-            parts["account"] = account
+        facts = self.facts()
         if self.policy is not None:
-            parts["policy"] = self.policy.digest
-        return " ".join([type(self).schemes[0], *(f"{name}={value}" for name, value in sorted(parts.items()))])
+            facts["policy"] = self.policy.digest
+        return scope(type(self).schemes[0], facts, self.variables, self.salt)
 
-    def account(self) -> str:
-        """Who asks, where options that may be secret say it: by default a digest that tells one from another."""
-        secret = sorted(pair for pair in _flat(self.options) if _SECRET_OPTION.search(pair[0]))
-        return blake2b(repr(secret).encode(), digest_size=4).hexdigest() if secret else ""
+    def facts(self) -> dict[str, Any]:
+        """What decides the endpoint and the account, by name: options, those that fsspec adds, and variables.
+
+        Providers leave out what changes without another account, such as keys that are renewed.
+        """
+        given = {name: value for name in self.variables if (value := os.environ.get(name))}
+        return {**given, **configured(self.schemes if "*" not in self.schemes else None), **self.options}
 
     def cached(self, location: Location) -> bool:
         """Whether what is read here is worth keeping on disk: not what lies there, or in memory, already."""

@@ -62,8 +62,6 @@ class GcsProvider(CloudProvider):
 
     variables: ClassVar[tuple[str, ...]] = (
         "STORAGE_EMULATOR_HOST",
-        "FSSPEC_GCS_ENDPOINT_URL",
-        "FSSPEC_GCS_PROJECT",
         "GOOGLE_APPLICATION_CREDENTIALS",
         "GOOGLE_CLOUD_PROJECT",
         "CLOUDSDK_CONFIG",
@@ -82,14 +80,19 @@ class GcsProvider(CloudProvider):
         """The tags of the JSON API have no quotes, and are compared as text."""
         return {"If-None-Match": version.etag} if version.etag else super().condition(version)
 
-    def account(self) -> str:
-        """The service account, or the file that names it; for a token, a digest."""
-        token = self.options.get("token") or os.environ.get("FSSPEC_GCS_TOKEN")
+    def facts(self) -> dict[str, Any]:
+        """The service account, or the file that names it."""
+        facts = super().facts()
+        token = facts.get("token")
+        account = None
         if isinstance(token, Mapping):
-            return str(token.get("client_email") or token.get("client_id") or super().account())
-        if isinstance(token, str) and (token in _TOKEN_KINDS or os.path.exists(token)):
-            return token
-        return super().account()
+            account = token.get("client_email") or token.get("client_id")
+        elif isinstance(token, str) and (token in _TOKEN_KINDS or os.path.exists(token)):
+            account = token
+        if account:
+            facts["account"] = account
+            del facts["token"]
+        return facts
 
     async def request(self, location: Location) -> Request:
         need_object(location)

@@ -9,7 +9,6 @@ Where there are none, requests go unsigned, which is all that a public bucket ne
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -19,7 +18,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from ...errors import ConfigError, CredentialsError, NotFound, TransientError
 from ..location import Location
-from ..signing import sigv4
+from ..signing import profiles, sigv4
 from .base import Entry, ObjectInfo, Request, Signer
 from .cloud import (
     LOOKUP_TIMEOUT,
@@ -103,9 +102,7 @@ class S3Provider(CloudProvider):
         "AWS_ENDPOINT_URL",
         "AWS_PROFILE",
         "AWS_DEFAULT_PROFILE",
-        "FSSPEC_S3_ENDPOINT_URL",
-        "FSSPEC_S3_PROFILE",
-        "FSSPEC_S3_ANON",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
     )
 
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
@@ -117,10 +114,9 @@ class S3Provider(CloudProvider):
         self._targets: dict[str, _Target] = {}
         self._renewed = (float("-inf"), False)
 
-    def account(self) -> str:
-        """The AWS account that an access key belongs to, so that new keys for it change nothing; else the key's ID."""
-        key = self.options.get("key") or os.environ.get("FSSPEC_S3_KEY") or os.environ.get("AWS_ACCESS_KEY_ID") or ""
-        return sigv4.account_of(str(key)) or str(key)
+    def facts(self) -> dict[str, Any]:
+        """The endpoint and the AWS account, so that new keys of that change nothing; else the ID of the key."""
+        return profiles.facts(super().facts())
 
     async def request(self, location: Location) -> Request:
         need_object(location)
