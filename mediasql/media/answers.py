@@ -207,7 +207,7 @@ class Answers:
         return gone
 
     def rows(self, keys: Collection[str] | None = None) -> Iterator[Any]:
-        """For `media_cache`: scope, key, size, etag, last_modified, checked, first_use, last_use, hits, message.
+        """For `media_cache`: scope, key, first_use, last_use, hits, and what was told, by the names of COLUMNS.
 
         Of these keys only, where they are given.
         """
@@ -226,9 +226,7 @@ class Answers:
     def _shown(self, rows: list[Any]) -> Iterator[Any]:
         for scope, *row, first, last, hits, _ in rows:
             if records.sound(scope, [tuple(row)]) and isinstance(first, float) and isinstance(last, float):
-                columns = dict(zip(COLUMNS, row[2:-1], strict=True))
-                size, etag, modified = columns["size"], columns["etag"], columns["last_modified"]
-                yield scope, row[1], size, etag, modified, columns["checked"], first, last, hits, columns["message"]
+                yield scope, row[1], first, last, hits, dict(zip(COLUMNS, row[2:-1], strict=True))
 
     def count(self) -> int:
         """How many are known."""

@@ -122,6 +122,26 @@ def test_what_is_cached_can_be_seen(connect: Connect, web: Web) -> None:
     assert con.execute("SELECT url, pinned FROM media_cache WHERE pinned").fetchall() == [(web.url(1), 1)]
 
 
+def test_what_headers_told_can_be_joined(connect: Connect, web: Web) -> None:
+    con = connect()
+    table(con, [web.url(number) for number in range(4)])
+    con.execute("SELECT width(u) FROM t LIMIT 3").fetchall()
+    con.execute("SELECT media_prefetch(?)", (web.url(9),)).fetchall()
+    web.asked()
+    told = "width, height, image_format, image_mode, mime_type, duration"
+    query = f"SELECT {told} FROM t {{}} media_cache ON url = u"
+    rows = con.execute(query.format("JOIN")).fetchall()
+    assert sorted(rows) == [(100 + number, 50, "JPEG", "RGB", "image/jpeg", None) for number in range(3)]
+    assert con.execute(query.format("LEFT JOIN") + " ORDER BY u").fetchall()[3] == (None,) * 6
+    assert con.execute("SELECT width, bytes > 0 FROM media_cache WHERE url = ?", (web.url(9),)).fetchall() == [
+        (None, 1)
+    ]
+    own = [row[0] for row in con.execute("SELECT name FROM pragma_table_info('media_cache')")]
+    of_media = [row[0] for row in con.execute("SELECT name FROM pragma_table_info('media')")]
+    assert {name for name in of_media if name not in ("name", "pattern")} <= set(own)
+    assert web.asked().total() == 0
+
+
 def test_the_plan_of_a_join_looks_up_by_url(connect: Connect, web: Web) -> None:
     con = connect()
     table(con, [web.url(1)])

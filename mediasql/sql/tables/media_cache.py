@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from ...media.answers import Answers
 from ...storage.cache.blocks import Blocks
 from ...storage.location import Location
 from ...storage.providers.base import iso_time
+from ..functions import image, properties, timed
 from ..registry import Column, Condition, Session, table
 
 
@@ -29,6 +31,7 @@ class Kept:
     hits: int
     pinned: int = 0
     error: str | None = None
+    header: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _time(name: str) -> Column:
@@ -38,6 +41,37 @@ def _time(name: str) -> Column:
         "last_use": "When it was last used, to within a statement, ISO 8601 in UTC.",
     }[name]
     return Column(name, "TEXT", doc, lambda row: iso_time(getattr(row, name)))
+
+
+_HEADER: dict[Callable[..., Any], str] = {
+    properties.media_type: "TEXT",
+    properties.mime_type: "TEXT",
+    image.width: "INTEGER",
+    image.height: "INTEGER",
+    image.orientation: "INTEGER",
+    image.image_format: "TEXT",
+    image.image_mode: "TEXT",
+    timed.duration: "REAL",
+    timed.frame_rate: "REAL",
+    timed.frame_count: "INTEGER",
+    timed.video_codec: "TEXT",
+    timed.audio_codec: "TEXT",
+    timed.bit_rate: "INTEGER",
+    timed.sample_rate: "INTEGER",
+    timed.channels: "INTEGER",
+}
+
+
+def _header(function: Callable[..., Any], type: str) -> Column:
+    """What `function` says of media, as far as it was kept."""
+    name = function.__name__
+    field = name.removeprefix("image_")
+    of_images = name == "image_format"
+
+    def told(row: Kept) -> Any:
+        return None if of_images and row.header.get("media_type") != "image" else row.header.get(field)
+
+    return Column(name, type, (function.__doc__ or "").partition("\n")[0], told)
 
 
 @table(
@@ -52,6 +86,7 @@ def _time(name: str) -> Column:
     Column("hits", "INTEGER", "How often it was used since it came.", attrgetter("hits")),
     Column("pinned", "INTEGER", "How many statements and programs keep it from being evicted.", attrgetter("pinned")),
     Column("error", "TEXT", "Why it cannot be read as media, where it was looked at.", attrgetter("error")),
+    *(_header(function, type) for function, type in _HEADER.items()),
     Column("store", "TEXT", "The endpoint and account that it was read from.", attrgetter("scope")),
 )
 def media_cache(session: Session, conditions: list[Condition], limit: int) -> Iterator[Kept]:
@@ -75,12 +110,13 @@ def media_cache(session: Session, conditions: list[Condition], limit: int) -> It
 def _kept(answers: Answers, blocks: Blocks, urls: set[str] | None) -> Iterator[Kept]:
     """Of `urls`, or all: bytes with the answers for the same object, then answers without bytes."""
     held = {(scope, key): rest for scope, key, *rest in blocks.rows(urls)}
-    for scope, key, size, etag, modified, checked, first, last, hits, error in answers.rows(urls):
+    for scope, key, first, last, hits, told in answers.rows(urls):
         bytes_held, pinned = 0, 0
         if (found := held.pop((scope, key), None)) is not None:
             bytes_held, _, _, _, bytes_first, bytes_last, bytes_hits, pinned, _ = found
             first, last, hits = min(first, bytes_first), max(last, bytes_last), hits + bytes_hits
-        yield Kept(scope, key, bytes_held, size, etag, modified, checked, first, last, hits, pinned, error)
+        of_object = told["size"], told["etag"], told["last_modified"], told["checked"]
+        yield Kept(scope, key, bytes_held, *of_object, first, last, hits, pinned, told["message"], told)
     for (scope, key), (count, size, etag, modified, first, last, hits, pinned, checked) in held.items():
         yield Kept(scope, key, count, size, etag, modified, checked, first, last, hits, pinned)
 
