@@ -48,6 +48,33 @@ def test_an_environment_without_mediasql(copy: Path, tmp_path: Path) -> None:
     assert "pip install mediasql" in message
 
 
+def test_a_python_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the library was built in an environment for building wheels: it looks around itself, then in PATH."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    library = tmp_path / "prefix/lib" / version / "site-packages/mediasql/sql/loadable" / build.NAME
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/gone/bin/python")
+        build.build(library)
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "sqlite3").symlink_to(shutil.which("sqlite3") or "")
+    message = load_alone(library, PATH=str(commands))
+    assert "there is no Python at /gone/bin/python, where this library was built" in message
+    for place in (commands, tmp_path / "prefix/bin"):
+        place.mkdir(exist_ok=True)
+        (place / version).symlink_to(os.path.realpath(os.path.join(sys.base_prefix, "bin/python3")))
+        assert "where mediasql cannot be imported" in load_alone(library, PATH=str(commands))
+        (place / version).unlink()
+
+
+def test_the_standard_library_comes_first(copy: Path) -> None:
+    """What lies beside the package may have names of Python's own modules."""
+    (copy.parents[3] / "zipfile.py").write_text("raise ImportError('the wrong one')")
+    (copy.parents[3] / "mediasql").symlink_to(Path(mediasql.__file__).parent)
+    out = program("sqlite3", "-cmd", f".load {copy}", ":memory:", text="SELECT url_name('a/b');")
+    assert out == "b\n"
+
+
 def test_modules_of_another_python_are_not_found(tmp_path: Path) -> None:
     (tmp_path / "apsw.py").write_text("raise ImportError('the wrong one')")
     rows = shell(":memory:", ["SELECT media_version()"], PYTHONPATH=str(tmp_path))

@@ -522,12 +522,24 @@ EXPORT int mediasql_module(Host *host, const char *name, PyObject *object) {
 
 /* ---- the entry point ---- */
 
+/* Where packages begin in Python's search path, behind the standard library. */
+static ptrdiff_t packages_in(PyObject *path) {
+  ptrdiff_t at = 0, size = 0;
+  for (; at < py.PyList_Size(path); at++) {
+    const char *folder = py.PyUnicode_AsUTF8AndSize(py.PyList_GetItem(path, at), &size);
+    const char *name = folder ? strrchr(folder, '/') : NULL;
+    if (name && (!strcmp(name, "/site-packages") || !strcmp(name, "/dist-packages"))) break;
+  }
+  py.PyErr_Clear();
+  return at;
+}
+
 /* The package that lies around this library, where that started Python; otherwise the one that the process knows. */
 static PyObject *import_package(void) {
   PyObject *path = *python_root() ? py.PySys_GetObject("path") : NULL; /* not ours to drop */
   PyObject *folder = path ? py.PyUnicode_DecodeFSDefault(python_root()) : NULL;
   PyObject *known = folder ? py.PyObject_CallMethod(path, "count", "O", folder) : NULL;
-  if (known && py.PyObject_IsTrue(known) == 0) py.PyList_Insert(path, 0, folder);
+  if (known && py.PyObject_IsTrue(known) == 0) py.PyList_Insert(path, packages_in(path), folder);
   if (known) py.Py_DecRef(known);
   if (folder) py.Py_DecRef(folder);
   py.PyErr_Clear();

@@ -40,6 +40,8 @@ typedef struct _object PyObject;
   X(int, PyTuple_SetItem, (PyObject *, ptrdiff_t, PyObject *))                                                         \
   X(PyObject *, PySet_New, (PyObject *))                                                                               \
   X(int, PySet_Add, (PyObject *, PyObject *))                                                                          \
+  X(ptrdiff_t, PyList_Size, (PyObject *))                                                                              \
+  X(PyObject *, PyList_GetItem, (PyObject *, ptrdiff_t))                                                               \
   X(int, PyList_Insert, (PyObject *, ptrdiff_t, PyObject *))                                                           \
   X(PyObject *, PyLong_FromLongLong, (long long))                                                                      \
   X(long long, PyLong_AsLongLong, (PyObject *))                                                                        \

@@ -121,6 +121,24 @@ static int home_of(const char *environment, char *home) {
   return found;
 }
 
+/* The Python for the folder lib/python3… that `path` is in, as in wheels that were built elsewhere: the one beside that
+ * folder, or for packages of a user or of Debian the one of that version that a shell finds. */
+static int python_around(const char *path, char *program) {
+  char folder[PATH_MAX - 32], *name = NULL;
+  snprintf(folder, sizeof folder, "%s", path);
+  while (parent(folder) && (name = strrchr(folder, '/')) && strncmp(name, "/python3", 8)) {}
+  if (!name || !parent(folder) || !parent(folder)) return 0;
+  snprintf(program, PATH_MAX, "%s/bin/python" MEDIASQL_VERSION, folder);
+  const char *search = getenv("PATH");
+  while (!exists(program) && search && *search) {
+    int length = (int)strcspn(search, ":");
+    snprintf(program, PATH_MAX, "%.*s/python" MEDIASQL_VERSION, length, search);
+    search += length + (search[length] == ':');
+  }
+  if (!exists(program)) *program = 0;
+  return *program != 0;
+}
+
 /* The first of `candidates` that can be loaded, for all libraries to see: Python's own extensions look for it there. */
 static int load_python(char candidates[][PATH_MAX], int count) {
   for (int at = 0; at < count; at++) {
@@ -139,7 +157,7 @@ static int version_differs(void) {
 
 /* A host that forks does not know of Python, whose threads do not exist in the child: Python has to be told, as it is by
  * its own fork. Where the fork is Python's own, it holds the interpreter already, and knows. */
-static int fork_state, told;
+static __thread int fork_state, told; /* threads may fork at the same time */
 
 static void before_fork(void) {
   told = python_alive() && !py.PyGILState_Check();
@@ -213,6 +231,7 @@ static int initialize(const char *program, char *message, size_t size) {
 
 static int start_python(char *message, size_t size) {
   char own[PATH_MAX] = "", environment[PATH_MAX] = "", home[PATH_MAX] = "", program[PATH_MAX + 32] = "";
+  char found[PATH_MAX] = "";
   char stdlib[PATH_MAX] = MEDIASQL_STDLIB, probe[PATH_MAX + 32];
   char candidates[3][PATH_MAX] = {"", MEDIASQL_LIBRARY, ""};
   Dl_info info;
@@ -224,10 +243,15 @@ static int start_python(char *message, size_t size) {
   for (int up = 0; up < 4; up++) parent(root); /* mediasql/sql/loadable/mediasql.so */
 
   const char *given = getenv("MEDIASQL_PYTHON"), *name = strrchr(MEDIASQL_LIBRARY, '/');
-  snprintf(program, sizeof program, "%s", given && *given ? given : MEDIASQL_PROGRAM);
-  if (given && *given) environment_above(given, environment);
-  else if (environment_above(own, environment)) snprintf(program, sizeof program, "%s/bin/python3", environment);
-  else if (environment_above(MEDIASQL_PROGRAM, environment)) snprintf(program, sizeof program, "%s", MEDIASQL_PROGRAM);
+  if (given && !*given) given = NULL;
+  snprintf(program, sizeof program, "%s", given ? given : MEDIASQL_PROGRAM);
+  int virtual = !given && environment_above(own, environment);
+  if (virtual) {
+    snprintf(program, sizeof program, "%s/bin/python3", environment);
+  } else {
+    if (!given && !exists(program) && python_around(own, found)) snprintf(program, sizeof program, "%s", found);
+    virtual = environment_above(program, environment);
+  }
   if (!exists(program)) {
     snprintf(message, size,
              "mediasql: there is no Python at %s, where this library was built; install mediasql anew, or name the "
@@ -235,7 +259,9 @@ static int start_python(char *message, size_t size) {
              program);
     return 0;
   }
-  if (*environment && home_of(environment, home) && parent(home)) {
+  if (virtual) home_of(environment, home);
+  else if (realpath(program, home)) parent(home);
+  if (*home && parent(home)) {
     snprintf(probe, sizeof probe, "%s/lib/python" MEDIASQL_VERSION "/encodings", home);
     if (exists(probe)) {
       snprintf(stdlib, sizeof stdlib, "%.*s", (int)(strlen(probe) - strlen("/encodings")), probe);
@@ -250,7 +276,8 @@ static int start_python(char *message, size_t size) {
              program, stdlib);
     return 0;
   }
-  snprintf(candidates[2], PATH_MAX, "%s", name ? name + 1 : "");
+  snprintf(candidates[*found ? 1 : 2], PATH_MAX, "%s", name ? name + 1 : "");
+  if (*found) snprintf(candidates[2], PATH_MAX, "%s", MEDIASQL_LIBRARY); /* of the other Python, mostly */
   if (!load_python(candidates, 3)) {
     snprintf(message, size,
              "mediasql: Python " MEDIASQL_VERSION " at %s has no shared library (%s), which a program without Python "
