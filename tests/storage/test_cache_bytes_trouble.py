@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from mediasql.config import Config
@@ -94,6 +95,37 @@ def test_a_full_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, data in objects.data.items():
         assert content(again, objects, name) == data
     again.close()
+
+
+def test_a_disk_without_room_for_the_catalogue(
+    tmp_path: Path, no_pauses: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "FULL_PAUSE", 0.0)
+    objects = filled(20, 2 * BLOCK)
+    blocks = Blocks(tmp_path, CAPACITY, lambda warning: None)
+    for name in list(objects.data)[:10]:
+        content(blocks, objects, name)
+    blocks.flush()
+    tried = []
+
+    def full(handle: Any, work: Callable[[Any], Any]) -> Any:
+        tried.append(work)
+        raise apsw.FullError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        write = blocks._database._writing
+        patch.setattr(write, "_opened", lambda: full(write, write))
+        for name, data in objects.data.items():
+            assert content(blocks, objects, name) == data
+            blocks.flush()
+        assert len(tried) < 200
+        assert not list(blocks.files.root.glob("*/*[0-9]"))  # it did what could be done
+    for _ in range(2):
+        for name, data in objects.data.items():
+            assert content(blocks, objects, name) == data
+    blocks.flush()
+    assert blocks.stats().held == 20 * 2 * BLOCK
+    blocks.close()
 
 
 def test_what_is_kept_is_read_while_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

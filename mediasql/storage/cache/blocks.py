@@ -121,8 +121,8 @@ class Blocks(Entries):
                 new = self.find(identity, wanted.start, wanted.stop) is None
                 places: list[int] = []
                 give = partial(self._claims.give, places)
-                for part in ("", wanted.start // catalogue.BLOCKS)[not new :]:
-                    places.append(await self._claims.take(*identity, part, within=within))
+                claims = ((*identity, ""), (*identity, wanted.start // catalogue.BLOCKS))
+                await self._claims.take(places, *claims[not new :], within=within)
                 known = self.find(identity, wanted.start, wanted.stop)
                 if new != (known is None) or pieces.missing(known, wanted.start, wanted.stop) != wanted:
                     return None  # another process was quicker, or wrote some of it

@@ -37,18 +37,21 @@ class Claims:
         self._handle: int | None = None
         self._held: Counter[int] = Counter()
 
-    async def take(self, *names: object, within: float = SHARE * WAIT) -> int:
-        """Claim what has these names, for `give`; or go on without, after a part of the time that there is."""
-        place = (
-            int.from_bytes(blake2b("\0".join(map(str, names)).encode(errors="replace"), digest_size=8).digest()) >> 2
-        )
-        pause = 0.001
+    async def take(self, places: list[int], *claims: tuple[object, ...], within: float = SHARE * WAIT) -> None:
+        """Claim what has these names, one after the other; `places` is for `give`.
+
+        After a part of the time that there is, it goes on without those that others hold.
+        """
         until = time.monotonic() + min(WAIT, within / SHARE)
-        while not self._held[place] and not self._try(place) and time.monotonic() < until:
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-        self._held[place] += 1
-        return place
+        for names in claims:
+            text = "\0".join(map(str, names)).encode(errors="replace")
+            place = int.from_bytes(blake2b(text, digest_size=8).digest()) >> 2
+            pause = 0.001
+            while not self._held[place] and not self._try(place) and time.monotonic() < until:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+            self._held[place] += 1
+            places.append(place)
 
     def _try(self, place: int) -> bool:
         if fcntl is None:

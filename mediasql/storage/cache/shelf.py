@@ -163,7 +163,8 @@ class Shelf:
             for file, size in self._database.read(
                 "SELECT file, held FROM objects WHERE leases = 0 ORDER BY last_use LIMIT ?", (_REMOVALS,)
             ):
-                if freed < wanted and remove(self.files.root, file):
+                # What is gone already makes no room again, or this would have no end.
+                if freed < wanted and (self.files.root / file).exists() and remove(self.files.root, file):
                     gone.append(file)
                     freed += size
             if gone:
