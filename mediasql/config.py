@@ -229,15 +229,18 @@ class Config:
         """Option names with what they mean, in order."""
         return {option.name: option.metadata["doc"] for option in fields(cls)}
 
-    def options_for(self, url: str, scheme: str) -> dict[str, Any]:
+    def options_for(self, url: str, scheme: str, *, named: bool = False) -> dict[str, Any]:
         """The storage options for `url`: those of its scheme, overridden by each longer prefix that fits.
 
-        A prefix ends at a path boundary: 's3://data' says nothing about 's3://database/key'.
+        A prefix ends at a path boundary: 's3://data' says nothing about 's3://database/key'. `named` has only those of
+        prefixes that name a host or a container.
         """
         url = _lower_scheme(url)
-        chosen = dict(self.storage_options.get(scheme, {}))
+        chosen = {} if named else dict(self.storage_options.get(scheme, {}))
         for prefix in sorted((key for key in self.storage_options if "://" in key), key=len):
             bare = _lower_scheme(prefix).rstrip("/")
+            if named and bare.endswith(":"):
+                continue
             if url == bare or url.startswith((bare + "/", bare + "?", bare + "#")):
                 chosen.update(self.storage_options[prefix])
         return chosen

@@ -31,7 +31,8 @@ from .providers.base import Provider
 from .providers.generic import GenericProvider
 from .providers.http import HttpProvider
 from .providers.local import LocalProvider, local_path
-from .store import Store, shared
+from .shared import shared
+from .store import Store
 
 _AT_ONCE = 64  # objects that `cat` and `cat_ranges` read at a time
 

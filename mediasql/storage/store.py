@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from .location import Location
 from .pattern import Pattern, below, compile_pattern, is_glob
 from .policy import Policy
 from .providers.base import Chunk, Entry, ObjectInfo, Provider, Signer
+from .rules import WEB
 
 if TYPE_CHECKING:
     from .cache.blocks import Blocks
@@ -39,12 +39,12 @@ class Store:
         self.policy = Policy.of(config)
         self.fetcher = Fetcher(config, self.policy)
         self._check = check
-        self._providers: dict[tuple[type[Provider], str], Provider] = {}
+        self._providers: dict[tuple[type[Provider], str, bool], Provider] = {}
         # Most configurations have options for whole containers only, and then these tell the provider.
         self.by_path = any(
             Location.parse(prefix).path.strip("/") for prefix in config.storage_options if "://" in prefix
         )
-        self._by_container: dict[tuple[str, str], Provider] = {}
+        self._by_container: dict[tuple[str, str, bool], Provider] = {}
         self._signers: dict[tuple[Provider, str], Signer] = {}
         # Ranges on their way, with the outcome for whoever else asks for them.
         self._reading: dict[Hashable, asyncio.Future[Chunk | Exception | None] | None] = {}
@@ -54,30 +54,30 @@ class Store:
 
         The one door to all stores. Raises ForbiddenByPolicy where it is shut.
         """
-        if self.policy is not None:
-            self.policy.check(location)
-        if not self.by_path and (known := self._by_container.get((location.scheme, location.container))):
+        # What options say of all web servers was not meant for those that a database names.
+        named = self.policy is not None and not self.policy.check(location) and location.scheme in WEB
+        where = location.scheme, location.container, named
+        if not self.by_path and (known := self._by_container.get(where)):
             return known
         classes = discovery.providers()
         kind = classes.get(location.scheme) or classes["*"]
-        options = self._options(location)
-        key = (kind, repr(sorted(options.items())))
+        options = self._options(location, named)
+        key = (kind, repr(sorted(options.items())), named)
         found = self._providers.get(key)
         if found is None:
             made = kind(options, loop.get())
-            made.policy = self.policy
-            made.salt = self._salt
+            made.policy, made.named, made.salt = self.policy, named, self._salt
             found = self._providers.setdefault(key, made)
         if location.container and not location.chained:
-            self._by_container[location.scheme, location.container] = found
+            self._by_container[where] = found
         return found
 
     def _salt(self) -> bytes:
         return salt(place.folder(self.config))
 
-    def _options(self, location: Location) -> dict[str, Any]:
+    def _options(self, location: Location, named: bool) -> dict[str, Any]:
         if not location.chained:
-            return self.config.options_for(location.url, location.scheme)
+            return self.config.options_for(location.url, location.scheme, named=named)
         parts = [Location.parse(part if ":" in part else f"{part}://") for part in location.url.split("::")]
         chain = {part.scheme: self.config.options_for(part.url, part.scheme) for part in parts}
         return {scheme: options for scheme, options in chain.items() if options}
@@ -328,29 +328,3 @@ class _Pages:
         # A page that was given up may still be unwinding, and a generator that runs cannot be closed.
         async with self._lock:
             await self._pages.aclose()  # type: ignore[attr-defined]
-
-
-_shared: dict[str, Store] = {}
-_sharing = threading.Lock()
-
-
-def shared(name: str, config: Config) -> Store:
-    """The one Store of this process under that name."""
-    with _sharing:
-        store = _shared.get(name)
-        if store is None:
-            store = _shared[name] = Store(config)
-        return store
-
-
-def _forget() -> None:
-    """In a forked child: what the parent opened is the parent's."""
-    global _sharing
-    _sharing = threading.Lock()
-    _inherited.append(dict(_shared))
-    _shared.clear()
-
-
-_inherited: list[object] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import fsspec.config
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,13 +20,13 @@ from PIL import Image
 
 import mediasql
 from mediasql.config import Config
-from mediasql.errors import ConfigError, ForbiddenByPolicy, UnavailableError
+from mediasql.errors import ConfigError, Forbidden, ForbiddenByPolicy, UnavailableError
 from mediasql.storage import address, loop
 from mediasql.storage.location import Location
 from mediasql.storage.policy import Policy
 from mediasql.storage.store import Store
 from tests.media.headers.pictures import picture
-from tests.servers.http import HttpServer
+from tests.servers.http import BEARER, PASSWORD, USER, HttpServer
 from tests.servers.nginx import NginxServer
 from tests.servers.server import Server
 from tests.storage.metadata import json_server
@@ -619,6 +620,36 @@ def test_the_cache_is_shared_by_those_with_the_same_rules(server: HttpServer) ->
         assert cached(other, url) == found
         assert len(server.requests()) > 0
         other.close()
+
+
+@pytest.mark.parametrize("scope", ["http", "http://", "fsspec", "netrc"])
+def test_secrets_for_all_servers_are_not_for_those_that_a_database_names(
+    server: HttpServer, names: Names, monkeypatch: pytest.MonkeyPatch, environment: Path, scope: str
+) -> None:
+    names.answers = [["127.0.0.1"]]
+    secret = {"headers": {"Authorization": f"Bearer {BEARER}"}}
+    way, options = "bearer", {scope: secret} if "http" in scope else {}
+    if scope == "fsspec":
+        monkeypatch.setitem(fsspec.config.conf, "http", secret)
+    if scope == "netrc":
+        way = "auth"
+        (environment / ".netrc").write_text(f"default login {USER} password {PASSWORD}\n")
+        (environment / ".netrc").chmod(0o600)
+    site = f"http://rebind.example:{server.port}"
+    location = Location.parse(f"{site}/{way}/seen/a.jpg")
+    for rules in ({}, {"profile": "untrusted", "allow": [site]}, {"deny": ["s3://b"]}):
+        store = Store(Config.load(storage_options=options, timeout=5, **rules))
+        assert loop.run(store.read(location, 0, 2)).data == b"\xff\xd8"
+        store.close()
+    store = Store(Config.load(storage_options=options, timeout=5, profile="untrusted", allow=[f"{site}/unseen"]))
+    assert loop.run(store.read(Location.parse(f"{site}/unseen/a.jpg"), 0, 2)).data == b"\xff\xd8"
+    with pytest.raises(Forbidden):
+        loop.run(store.read(location, 0, 2))
+    store.close()
+    store = Store(Config.load(storage_options={site: secret}, timeout=5, profile="untrusted"))
+    if scope != "netrc":
+        assert loop.run(store.read(location, 0, 2)).data == b"\xff\xd8", "they are for this very host"
+    store.close()
 
 
 def test_a_proxy_would_look_names_up_itself(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,8 @@ class Provider(ABC):
     variables: ClassVar[tuple[str, ...]] = ()
     # What may be reached, for providers that follow links of servers by themselves. Locations have passed it already.
     policy: Policy | None = None
+    # Whether a database named what it serves: then `options` are those for these very hosts, and no others are used.
+    named: bool = False
     # Of the cache that `identity` is for.
     salt: Callable[[], bytes] = staticmethod(partial(salt, None))
 

@@ -7,6 +7,7 @@ import netrc
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
+from functools import cached_property
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
@@ -36,12 +37,17 @@ class HttpProvider(Provider):
         # No fsspec filesystem is made, which would apply FSSPEC_HTTP_* by itself.
         configured = {**conf.get("http", {}), **conf.get("https", {})}
         super().__init__({**configured, **options}, loop)
-        client = self.options.get("client_kwargs", {})
-        self._headers = {**client.get("headers", {}), **self.options.get("headers", {})}
-        if "username" in self.options:
-            self._headers["Authorization"] = _basic(self.options["username"], self.options.get("password", ""))
+        self._given = dict(options)
         self._netrc = _read_netrc()
         self._web: Web | None = None
+
+    @cached_property
+    def _headers(self) -> dict[str, str]:
+        options = self._given if self.named else self.options
+        headers = {**options.get("client_kwargs", {}).get("headers", {}), **options.get("headers", {})}
+        if "username" in options:
+            headers["Authorization"] = _basic(options["username"], options.get("password", ""))
+        return headers
 
     async def request(self, location: Location) -> Request:
         if not location.container:
@@ -64,7 +70,8 @@ class HttpProvider(Provider):
     def _headers_for(self, host: str) -> Mapping[str, str]:
         if self._netrc is None or "Authorization" in self._headers:
             return self._headers
-        known = self._netrc.authenticators(host.partition(":")[0])
+        name = host.partition(":")[0]
+        known = self._netrc.hosts.get(name) if self.named else self._netrc.authenticators(name)  # with `default`
         return {**self._headers, "Authorization": _basic(known[0], known[2] or "")} if known else self._headers
 
     def glob_path(self, location: Location) -> str:
