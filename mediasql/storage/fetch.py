@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .. import errors
 from ..config import Config
+from . import threads
 from .gate import Gate
 from .location import Location
 from .providers.base import PART, Chunk, ObjectInfo, Provider, Request, changed
@@ -215,7 +216,7 @@ class Fetcher:
 
     async def _from_filesystem(self, provider: Provider, location: Location, start: int, stop: int) -> Chunk:
         try:
-            return await provider.in_thread(partial(provider.read, location, start, stop))
+            return await threads.run(location.scheme, partial(provider.read, location, start, stop))
         except FileNotFoundError:
             raise errors.NotFound("no such file") from None
         except (PermissionError, IsADirectoryError, NotADirectoryError) as error:

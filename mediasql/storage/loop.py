@@ -13,23 +13,19 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from typing import Any, TypeVar
 
+from . import threads
+
 T = TypeVar("T")
 
 # How often a waiting thread looks whether its query was interrupted, in seconds.
 _POLL = 0.05
-# Reads of file systems that block. Nothing that waits for a read may run among them, or all may wait for each other:
-# decoding, which reads as it goes, has threads of its own (`in_decoder`), and so has fsspec, whose chains may read
-# through us (`in_filesystem`).
-_READERS = 64
 _DECODERS = 2 * (os.cpu_count() or 1)
-_THREADS = "mediasql-"  # what the names of our threads begin with
 # A collection keeps the GIL, so that others hardly see one under way, unless it waits.
 _LONG_COLLECTION = 1.0  # seconds
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _decoders: ThreadPoolExecutor | None = None
-_filesystems: ThreadPoolExecutor | None = None
 _workers: ThreadPoolExecutor | None = None
 _collecting = float("inf")  # a time.monotonic(): since when one of our threads collects garbage
 
@@ -42,7 +38,8 @@ def get() -> asyncio.AbstractEventLoop:
             if _note not in gc.callbacks:
                 gc.callbacks.append(_note)
             _loop = asyncio.new_event_loop()
-            _loop.set_default_executor(ThreadPoolExecutor(_READERS, thread_name_prefix="mediasql-read"))
+            # It looks up the names of hosts there; file systems have threads of their own.
+            _loop.set_default_executor(threads.of("names"))
             threading.Thread(target=_loop.run_forever, name="mediasql-loop", daemon=True).start()
         return _loop
 
@@ -51,7 +48,7 @@ def _note(phase: str, info: dict[str, int]) -> None:
     global _collecting
     if phase == "stop":
         _collecting = float("inf")
-    elif threading.current_thread().name.startswith(_THREADS):
+    elif threading.current_thread().name.startswith(threads.PREFIX):
         _collecting = time.monotonic()
 
 
@@ -121,23 +118,16 @@ def _close(resource: Any, process: int) -> None:
 
 
 async def in_decoder(work: Callable[[], T]) -> T:
-    """The result of `work`, which decodes, in a thread; to be awaited on any loop."""
+    """The result of `work`, which decodes, in a thread; to be awaited on any loop.
+
+    Decoding reads as it goes, and must not wait for reads among the threads that make them.
+    """
     global _decoders
     with _lock:
         if _decoders is None:
             _decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="mediasql-decode")
         decoders = _decoders
     return await asyncio.get_running_loop().run_in_executor(decoders, work)
-
-
-async def in_filesystem(work: Callable[[], T]) -> T:
-    """The result of `work`, which reads or lists through fsspec, in a thread."""
-    global _filesystems
-    with _lock:
-        if _filesystems is None:
-            _filesystems = ThreadPoolExecutor(_READERS, thread_name_prefix="mediasql-fsspec")
-        filesystems = _filesystems
-    return await asyncio.get_running_loop().run_in_executor(filesystems, work)
 
 
 async def in_worker(work: Callable[[], T]) -> T:
@@ -155,9 +145,8 @@ async def in_worker(work: Callable[[], T]) -> T:
 
 def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
-    global _loop, _decoders, _filesystems, _workers, _lock, _collecting
-    _loop, _decoders, _filesystems, _workers = None, None, None, None
-    _lock, _collecting = threading.Lock(), float("inf")
+    global _loop, _decoders, _workers, _lock, _collecting
+    _loop, _decoders, _workers, _lock, _collecting = None, None, None, threading.Lock(), float("inf")
 
 
 if hasattr(os, "register_at_fork"):

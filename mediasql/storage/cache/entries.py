@@ -12,6 +12,7 @@ from functools import partial
 
 import apsw
 
+from .. import threads
 from ..location import Location
 from ..providers.base import Chunk, ObjectInfo, changed
 from . import catalogue, pieces
@@ -114,7 +115,7 @@ class Entries(Shelf):
         path = self.files.root / entry.file
         work = partial(pieces.load, path, entry, checks, first, start, stop)
         try:
-            data, bad = work() if stop - start <= INLINE else await asyncio.to_thread(work)
+            data, bad = work() if stop - start <= INLINE else await threads.run("cache", work)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
                 self._tell(error.strerror or str(error))
@@ -137,7 +138,7 @@ class Entries(Shelf):
                 return False
             entry, handle = self._place(identity, chunk.info, chunk.start // BLOCK, oldest)
             work = partial(pieces.store, handle, entry, chunk)
-            checks = work() if len(chunk.data) <= INLINE else await asyncio.to_thread(work)
+            checks = work() if len(chunk.data) <= INLINE else await threads.run("cache", work)
         except OSError as error:
             if entry is not None:
                 self._abandon(entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import stat
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ... import errors
+from .. import threads
 from ..fetch import of_one_version
 from ..providers.base import PART, Chunk, ObjectInfo
 from . import catalogue
@@ -75,7 +75,7 @@ async def lease(
         if found is None or found.size > blocks.capacity:
             break
         try:
-            leased = await asyncio.to_thread(_leased, blocks, found.file, suffix)
+            leased = await threads.run("cache", _leased, blocks, found.file, suffix)
         except OSError:  # a disk without links, or none at all
             break
         if leased is None:
@@ -150,11 +150,11 @@ async def _filled(
 
 async def _copied(blocks: Blocks, parts: Callable[[], AsyncIterator[Chunk]], suffix: str) -> Lease:
     """A file that the catalogue does not know, for one lease: for what does not fit, and where nothing is kept."""
-    copy = await asyncio.to_thread(_Copy, blocks, suffix)
+    copy = await threads.run("cache", _Copy, blocks, suffix)
     info: ObjectInfo | None = None
     try:
         async for chunk in parts():
-            await asyncio.to_thread(copy.write, chunk.data)
+            await threads.run("cache", copy.write, chunk.data)
             info = info or chunk.info
         copy.close()
     except BaseException:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from ...errors import Unsupported
@@ -29,7 +29,6 @@ from ..location import Location
 if TYPE_CHECKING:
     from ..policy import Policy
 
-T = TypeVar("T")
 
 # A whole object is read in parts of this size, in bytes, each with the time limit of its own.
 PART = 8 * 1024 * 1024
@@ -188,12 +187,9 @@ class Provider(ABC):
         """
         return False
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """The result of `work`, which blocks, and must not wait for reads of ours."""
-        return await asyncio.to_thread(work)
-
     def read(self, location: Location, start: int, stop: int) -> Chunk:
-        """Bytes `start` to `stop` (fewer at the end of the object); runs `in_thread`.
+        """Bytes `start` to `stop` (fewer at the end of the object); runs in a thread of its scheme, and must
+        not wait for reads of the same.
 
         Raises FileNotFoundError, PermissionError, IsADirectoryError or OSError, as filesystems do, or a MediaError.
         """

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from importlib.metadata import metadata
 from itertools import islice
 from typing import Any, ClassVar
 
 from ...errors import MediaError, MissingExtra, UnavailableError, UnknownScheme
+from .. import threads
 from ..location import Location
-from ..loop import in_filesystem
-from .base import Chunk, Entry, ObjectInfo, Provider, T, iso_time
+from .base import Chunk, Entry, ObjectInfo, Provider, iso_time
 
 # What fsspec's filesystems call these in `info`.
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
@@ -31,9 +31,6 @@ class GenericProvider(Provider):
     def cached(self, location: Location) -> bool:
         here = ("memory", "data", "file", "local")
         return location.scheme not in here and not any(f"::{scheme}:" in location.url for scheme in here)
-
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        return await in_filesystem(work)
 
     def read(self, location: Location, start: int, stop: int) -> Chunk:
         try:
@@ -53,7 +50,7 @@ class GenericProvider(Provider):
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
         files = self._files(prefix, recursive)
-        while page := await self.in_thread(lambda: list(islice(files, page_size))):
+        while page := await threads.run(prefix.scheme, lambda: list(islice(files, page_size))):
             yield page
 
     def glob_path(self, location: Location) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 import os
 import stat
@@ -13,6 +12,7 @@ from typing import ClassVar
 from urllib.parse import quote, unquote_to_bytes
 
 from ...errors import UnavailableError, Unsupported
+from .. import threads
 from ..location import Location
 from .base import Chunk, Entry, ObjectInfo, Provider, Signer, iso_time
 
@@ -38,7 +38,7 @@ class LocalProvider(Provider):
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
         files = _files(self.glob_path(prefix), recursive, as_url=_is_url(prefix))
-        while page := await asyncio.to_thread(lambda: list(islice(files, page_size))):
+        while page := await threads.run("file", lambda: list(islice(files, page_size))):
             yield page
 
     async def signer(self, location: Location) -> Signer:
