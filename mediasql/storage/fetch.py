@@ -7,15 +7,15 @@ import errno
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import errors
 from ..config import Config
 from . import threads
-from .gate import Gate
+from .commons import commons
+from .gate import Deadline, Gate
 from .location import Location
 from .providers.base import PART, Chunk, ObjectInfo, Provider, Request, changed
 
@@ -46,6 +46,7 @@ class Retry(Exception):
         self.status = status
         self.after = after
         self.timed_out = timed_out
+        self.crowded = False  # others of ours were there
 
 
 class NotModified(Exception):
@@ -117,7 +118,7 @@ class Fetcher:
         self.bytes = 0  # that arrived, for progress
         self._concurrency = config.concurrency
         self._web: Web | None = None
-        self._gates: dict[tuple[str, str], Gate] = {}
+        self._gates: dict[Hashable, Gate] = {}  # those that it uses; other fetchers may use the same
 
     async def read(
         self,
@@ -126,24 +127,24 @@ class Fetcher:
         start: int,
         stop: int,
         *,
-        deadline: float | None = None,
+        deadline: Deadline | None = None,
         unless: ObjectInfo | None = None,
     ) -> Chunk:
         """Bytes `start` to `stop` of an object; fewer only where it ends, none when `start` is behind its end.
 
-        `deadline` is a time.monotonic() that holds for all attempts together; `timeout` from now by default.
+        `deadline` holds for all attempts together; `timeout` from now by default.
         `unless` is a version that is known already: where the store can tell that it is still that, NotModified is
         raised and no byte is sent.
         Raises UnavailableError for what another attempt would not change, TransientError for the rest.
         """
         if deadline is None:
-            deadline = time.monotonic() + self.timeout
+            deadline = Deadline(self.timeout)
         recovered = False
         attempt = invited = 0
         while True:
             try:
-                async with asyncio.timeout(deadline - time.monotonic()):
-                    chunk = await self._attempt(provider, location, start, stop, deadline, unless)
+                async with asyncio.timeout(deadline.left) as limit:
+                    chunk = await self._attempt(provider, location, start, stop, _Limits(deadline, limit), unless)
                 self.bytes += len(chunk.data)
                 return chunk
             except Refused as refusal:
@@ -160,14 +161,17 @@ class Fetcher:
                     # It asked to come again later, so that there is no end to it but the deadline.
                     invited += 1
                     delay = failure.after * random.uniform(1, 1.25)
-                if attempt - invited >= ATTEMPTS or time.monotonic() + delay >= deadline:
+                    if failure.crowded and not deadline.excused:
+                        deadline.excused = True
+                        deadline.at += delay
+                if attempt - invited >= ATTEMPTS or delay >= deadline.left:
                     tries = f"{attempt} attempts" if attempt > 1 else "1 attempt"
                     raise errors.TransientError(f"{failure} (after {tries})", status=failure.status) from None
                 await asyncio.sleep(delay)
 
-    async def _recover(self, provider: Provider, location: Location, refusal: Refused, deadline: float) -> bool:
+    async def _recover(self, provider: Provider, location: Location, refusal: Refused, deadline: Deadline) -> bool:
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout(deadline.left):
                 return await provider.recover(location, refusal.status, refusal.headers, refusal.body)
         except TimeoutError:
             return False
@@ -178,45 +182,76 @@ class Fetcher:
         location: Location,
         start: int,
         stop: int,
-        deadline: float,
+        limits: _Limits,
         unless: ObjectInfo | None,
     ) -> Chunk:
         request = await provider.request(location)
         if request is None:
-            return await self._from_filesystem(provider, location, start, stop)
+            return await self._from_filesystem(provider, location, start, stop, limits)
         if self._web is None:
-            from .web import Web  # aiohttp takes 0.2 s to import, and local files do without
+            began = time.monotonic()
+            from .web import web  # aiohttp takes 0.2 s to import, and local files do without
 
-            self._web = Web(timeout=self.timeout, connections=self._concurrency)
+            limits.extend(time.monotonic() - began)
+            self._web = web(self, timeout=self.timeout, connections=self._concurrency)
         if unless is not None:
             request = Request(request.url, {**request.headers, **provider.condition(unless)})
-        host = location.scheme, location.container
-        gate = self._gates.get(host)
-        if gate is None:
-            gate = self._gates[host] = Gate(self._concurrency)
-        await gate.enter(deadline)
+        # Buckets have limits of their own, although they may be on one host.
+        host = request.url[: request.url.find("/", 8)], location.container
+        gate = self._gate(host, self._concurrency)
+        await limits.enter(gate)
         try:
             guards = None if self._policy is None else self._policy.hops(location, provider.is_own)
             chunk = await self._web.get(request, start, stop, guards)
+            gate.answered()
+            return chunk
         except Retry as failure:
-            if failure.status in _TOO_MUCH or failure.timed_out:
+            failure.crowded = gate.active > 1
+            if failure.status in _TOO_MUCH:
                 gate.refused(failure.after)
+            elif failure.timed_out:
+                gate.missed()
             raise
         except asyncio.CancelledError:
-            if time.monotonic() >= deadline:
-                gate.refused()
+            if limits.deadline.left <= 0:
+                gate.missed()
             raise
-        except NotModified:
+        except (NotModified, Refused):
             gate.answered()
             raise
         finally:
             gate.leave()
-        gate.answered()
-        return chunk
 
-    async def _from_filesystem(self, provider: Provider, location: Location, start: int, stop: int) -> Chunk:
+    def _gate(self, host: Hashable, most: int) -> Gate:
+        gate = self._gates.get(host)
+        if gate is None:
+            gates = commons().gates
+            gate = gates.get((host, most))
+            if gate is None:
+                gate = gates[host, most] = Gate(most)
+            self._gates[host] = gate
+        return gate
+
+    async def _from_filesystem(
+        self, provider: Provider, location: Location, start: int, stop: int, limits: _Limits
+    ) -> Chunk:
+        gate = self._gate(location.scheme, threads.MOST)
+        await limits.enter(gate)
+        reading = asyncio.get_running_loop().run_in_executor(
+            threads.of(location.scheme), provider.read, location, start, stop
+        )
+
+        def done(reading: asyncio.Future[Chunk]) -> None:
+            gate.leave()  # only now: a thread that hangs is not to be had, whether somebody still waits for it or not
+            reading.exception()  # asyncio complains about those that nobody looked at
+
+        reading.add_done_callback(done)
         try:
-            return await threads.run(location.scheme, partial(provider.read, location, start, stop))
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            if limits.deadline.left <= 0:
+                gate.missed()
+            raise
         except FileNotFoundError:
             raise errors.NotFound("no such file") from None
         except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
@@ -232,11 +267,43 @@ class Fetcher:
             raise errors.UnavailableError(text[:1].lower() + text[1:]) from None
         except ValueError as error:  # a NUL byte in a path
             raise errors.UnavailableError(str(error)) from None
+        finally:
+            if reading.done():
+                gate.answered()
 
     async def close(self) -> None:
-        """Close all connections. The next read opens them again."""
-        if self._web is not None:
-            await self._web.close()
+        """Close connections that nobody else uses. The next read opens them again."""
+        web, self._web = self._web, None
+        self._gates.clear()
+        if web is not None:
+            await web.leave(self)
+
+
+class _Limits:
+    """How long an attempt may take: until the deadline of its object, which moves by what it waited at a gate."""
+
+    __slots__ = ("_timeout", "deadline")
+
+    def __init__(self, deadline: Deadline, timeout: asyncio.Timeout) -> None:
+        self.deadline = deadline
+        self._timeout = timeout
+
+    async def enter(self, gate: Gate) -> None:
+        """Wait at `gate`. Raises TimeoutError where its host seems dead."""
+        before = self.deadline.at
+        if not gate.open:
+            self._timeout.reschedule(None)
+        await gate.enter(self.deadline)
+        if self.deadline.at != before or self._timeout.when() is None:
+            self._restart()
+
+    def extend(self, seconds: float) -> None:
+        """Something took that time that is not the object's."""
+        self.deadline.at += seconds
+        self._restart()
+
+    def _restart(self) -> None:
+        self._timeout.reschedule(asyncio.get_running_loop().time() + self.deadline.left)
 
 
 def status_text(status: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from . import loop
 from .cache import place
 from .cache.identity import Identity, identify
 from .cache.salt import salt
+from .commons import commons
 from .fetch import Fetcher, NotModified, in_parts, of_one_version
+from .gate import Deadline
 from .location import Location
 from .pattern import Pattern, below, compile_pattern, is_glob
 from .policy import Policy
@@ -37,6 +39,7 @@ class Store:
     def __init__(self, config: Config, check: Callable[[], None] = lambda: None) -> None:
         self.config = config
         self.policy = Policy.of(config)
+        self.rules = self.policy.digest if self.policy is not None else ""
         self.fetcher = Fetcher(config, self.policy)
         self._check = check
         self._providers: dict[tuple[type[Provider], str, bool], Provider] = {}
@@ -46,8 +49,6 @@ class Store:
         )
         self._by_container: dict[tuple[str, str, bool], Provider] = {}
         self._signers: dict[tuple[Provider, str], Signer] = {}
-        # Ranges on their way, with the outcome for whoever else asks for them.
-        self._reading: dict[Hashable, asyncio.Future[Chunk | Exception | None] | None] = {}
 
     def provider(self, location: Location) -> Provider:
         """The provider that serves `location`, with the options that apply there.
@@ -88,34 +89,39 @@ class Store:
         start: int,
         stop: int,
         *,
-        deadline: float | None = None,
+        deadline: Deadline | None = None,
         unless: ObjectInfo | None = None,
     ) -> Chunk:
         """Bytes `start` to `stop`; see `Fetcher.read`. Who asks for what is on its way waits for that."""
-        key = location.url, start, stop, unless
-        while key in self._reading:
-            if (waiter := self._reading[key]) is None:  # most reads have nobody waiting, and need no future
-                waiter = self._reading[key] = asyncio.get_running_loop().create_future()
+        provider = self.provider(location)
+        reading = commons().reading
+        # Redirects have passed the policy of whoever follows them, and one with a longer timeout may wait longer.
+        whose = (provider.identity, self.rules, self.config.timeout) if provider.cached(location) else self
+        key = whose, location.url, start, stop, unless
+        while key in reading:
+            if (waiter := reading[key]) is None:  # most reads have nobody waiting, and need no future
+                waiter = reading[key] = asyncio.get_running_loop().create_future()
+            began = time.monotonic()
             found = await asyncio.shield(waiter)
             if isinstance(found, Chunk):
+                if deadline is not None:  # the other may have waited at a gate
+                    deadline.at += time.monotonic() - began
                 return found
             if isinstance(found, errors.UnavailableError):
                 raise found.again()
             if isinstance(found, NotModified):
                 raise NotModified
             # It was given up, or ran out of the time that it had: ours is another.
-        self._reading[key] = None
+        reading[key] = None
         outcome: Chunk | Exception | None = None
         try:
-            outcome = await self.fetcher.read(
-                self.provider(location), location, start, stop, deadline=deadline, unless=unless
-            )
+            outcome = await self.fetcher.read(provider, location, start, stop, deadline=deadline, unless=unless)
             return outcome
         except (errors.UnavailableError, NotModified) as error:
             outcome = error
             raise
         finally:
-            if (waiter := self._reading.pop(key)) is not None:
+            if (waiter := reading.pop(key)) is not None:
                 waiter.set_result(outcome)
             del outcome  # it may hold its traceback, which holds this frame
 
@@ -142,7 +148,7 @@ class Store:
 
     def reader(self, location: Location, deadline: float, *, anew: bool = False) -> Callable[..., Awaitable[Chunk]]:
         """`read` for one object, of which bytes on disk are not asked for again unless `anew`; none are kept there."""
-        read = partial(self.read, location, deadline=deadline)
+        read = partial(self.read, location, deadline=Deadline(self.config.timeout, deadline))
         # A scan of headers of which no bytes are kept need not look for each.
         if anew or self.blocks is None or not self.blocks.holds() or (cached := self._cached(location)) is None:
             return read
@@ -153,7 +159,8 @@ class Store:
         self, location: Location, deadline: float | None = None, since: float | None = None
     ) -> Callable[[int, int], Awaitable[Chunk]]:
         """`read` for one object through the cache, which keeps what is read; `since` as for `Blocks.read`."""
-        read = partial(self.read, location, deadline=deadline)
+        given = None if deadline is None else Deadline(self.config.timeout, deadline)
+        read = partial(self.read, location, deadline=given)
         if (cached := self._cached(location)) is None:
             return read
         blocks, identity = cached

@@ -6,11 +6,12 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urldefrag, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import ResolveResult
@@ -19,6 +20,7 @@ from yarl import URL
 from .. import __version__, errors
 from . import loop
 from .address import check_addresses, proxied
+from .commons import commons
 from .fetch import RETRY_STATUS, NotModified, Refused, Retry, status_text
 from .providers.base import Chunk, ObjectInfo, Request, iso_time
 from .providers.http import encoded
@@ -65,13 +67,15 @@ class PublicResolver(aiohttp.ThreadedResolver):
 class Web:
     """GETs over one pool of connections, on the loop that first uses it.
 
-    timeout      seconds for one object, all attempts included
-    connections  at a time, at most
+    silence      seconds without a byte after which an answer is given up
+    connect      seconds that a connection may take
+    connections  that are kept, at most
     """
 
-    def __init__(self, *, timeout: float, connections: int) -> None:
-        self.timeout = timeout
+    def __init__(self, *, silence: float, connect: float, connections: int) -> None:
+        self._silence, self._connect = silence, connect
         self._connections = connections
+        self.users: WeakSet[Hashable] = WeakSet()
         # By whether they are guarded: connections, and addresses that are known, are of one kind or the other.
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._wires: dict[bool, Wire] = {}
@@ -106,8 +110,8 @@ class Web:
             self._proxies = getproxies()
             wire = self._wires[guarded] = Wire(
                 most=self._connections,
-                silence=min(SILENCE_TIMEOUT, self.timeout / 2),
-                connect=min(CONNECT_TIMEOUT, self.timeout / 2),
+                silence=self._silence,
+                connect=self._connect,
                 agent=AGENT,
                 guarded=guarded,
             )
@@ -119,13 +123,9 @@ class Web:
         if session is None or session.closed:
             resolver = PublicResolver() if guarded else None
             session = self._sessions[guarded] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, resolver=resolver),
-                # Half of the time at most, so that there is time for another attempt.
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    sock_connect=min(CONNECT_TIMEOUT, self.timeout / 2),
-                    sock_read=min(SILENCE_TIMEOUT, self.timeout / 2),
-                ),
+                # Without a limit: waiting for a place here would take the time of an object.
+                connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect, sock_read=self._silence),
                 headers={"User-Agent": AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
@@ -213,12 +213,31 @@ class Web:
                 headers = {name: value for name, value in headers.items() if name in _PUBLIC}
         raise errors.UnavailableError(f"more than {MOST_REDIRECTS} redirects")
 
-    async def close(self) -> None:
-        """Close all connections. The next GET opens them again."""
-        while self._sessions:
-            await self._sessions.popitem()[1].close()
-        while self._wires:
-            await self._wires.popitem()[1].close()
+    async def leave(self, user: Hashable) -> None:
+        """Close all connections, unless another uses them."""
+        self.users.discard(user)
+        if self.users:
+            return
+        # Who comes meanwhile opens others.
+        sessions, self._sessions = self._sessions, {}
+        wires, self._wires = self._wires, {}
+        for session in sessions.values():
+            await session.close()
+        for wire in wires.values():
+            await wire.close()
+
+
+def web(user: Hashable, *, timeout: float, connections: int) -> Web:
+    """The Web for a user who gives an object `timeout` seconds; others may use the same."""
+    # Half of the time at most, so that there is time for another attempt.
+    silence, connect = min(SILENCE_TIMEOUT, timeout / 2), min(CONNECT_TIMEOUT, timeout / 2)
+    key = silence, connect, connections, tuple(sorted(getproxies().items()))
+    webs = commons().webs
+    found = webs.get(key)
+    if found is None:
+        found = webs[key] = Web(silence=silence, connect=connect, connections=connections)
+    found.users.add(user)
+    return found
 
 
 async def _part(response: Response, unit: re.Match[str], start: int, stop: int) -> Chunk:

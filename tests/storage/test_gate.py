@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import mediasql
-from mediasql.storage.gate import FIRST, LEAST, Gate
+from mediasql.storage.gate import FIRST, LEAST, Deadline, Gate
 from tests.servers import nginx
 
 
@@ -50,17 +50,89 @@ def test_a_pause_is_not_for_requests_that_it_would_outlast() -> None:
         one, passed = Gate(2), []
 
         async def request(name: str, seconds: float) -> None:
-            await one.enter(time.monotonic() + seconds)
+            await one.enter(Deadline(seconds))
             passed.append(name)
             one.leave()
 
         one.refused(after=0.4)
         tasks = [asyncio.create_task(request(*each)) for each in (("patient", 30), ("pressed", 0.2), ("other", 30))]
         await tasks[1]
-        assert passed == ["pressed"]
+        assert passed == ["pressed"]  # the server wants more time than it has in all
         await asyncio.gather(*tasks)
         assert passed == ["pressed", "patient", "other"]
         assert one.active == 0
+
+    run(main())
+
+
+def test_a_host_that_asks_for_a_pause_gets_as_many_as_it_accepted() -> None:
+    async def main() -> None:
+        one = Gate(100)
+        for _ in range(FIRST):
+            await one.enter()
+        for _ in range(FIRST - 7):
+            one.refused(after=0.2)
+            one.leave()
+        waiting = [asyncio.create_task(one.enter()) for _ in range(20)]
+        for _ in range(7):
+            one.answered()
+            one.leave()
+        await asyncio.sleep(0.3)
+        assert (one.limit, one.active) == (7, 7)
+        for _ in range(30):
+            one.answered()
+        assert one.limit == 7  # to ask for more may cost another pause
+        for task in waiting:
+            task.cancel()
+
+    run(main())
+
+
+def test_a_single_refusal_among_many_says_little_of_the_host() -> None:
+    async def main() -> None:
+        one = Gate(100)
+        for _ in range(FIRST):
+            await one.enter()
+        one.refused(after=0.1)
+        await asyncio.sleep(0.2)
+        assert one.limit == FIRST - 1
+
+    run(main())
+
+
+def test_waiting_is_not_the_time_of_an_object() -> None:
+    async def main() -> None:
+        one, deadline = Gate(1), Deadline(0.3)
+        await one.enter()
+        waiting = asyncio.create_task(one.enter(deadline))
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            one.answered()  # the host is there
+        one.leave()
+        await waiting
+        assert deadline.left > 0.1
+
+    run(main())
+
+
+def test_who_waits_at_a_host_that_answers_nothing_is_given_up() -> None:
+    async def main() -> None:
+        one, began = Gate(1), time.monotonic()
+        await one.enter()
+        with pytest.raises(TimeoutError):
+            await one.enter(Deadline(0.3))
+        assert 0.3 <= time.monotonic() - began < 1
+        assert (one.active, one.open) == (1, False)
+
+    run(main())
+
+
+def test_what_hangs_does_not_hold_up_the_rest() -> None:
+    async def main() -> None:
+        one, began = Gate(100), time.monotonic()
+        await asyncio.gather(*(one.enter(Deadline(0.6)) for _ in range(100)))
+        assert 0.3 <= time.monotonic() - began < 0.6
+        assert one.active == 100
 
     run(main())
 

@@ -105,11 +105,11 @@ class HttpProvider(Provider):
     async def links(self, directory: str) -> list[str]:
         """The files and directories that the page of a directory links to, in its order."""
         from ..fetch import Refused, Retry
-        from ..web import Web
+        from ..web import web
 
         request = await self.request(Location.parse(directory))
         if self._web is None:
-            self._web = Web(timeout=30, connections=8)
+            self._web = web(self, timeout=30, connections=8)
         guards = None if self.policy is None else self.policy.guards
         try:
             page = await self._web.get(request, 0, _LISTING, guards)
@@ -120,8 +120,9 @@ class HttpProvider(Provider):
         return _linked(page.data, directory)
 
     async def close(self) -> None:
-        if self._web is not None:
-            await self._web.close()
+        web, self._web = self._web, None
+        if web is not None:
+            await web.leave(self)
 
     async def signer(self, location: Location) -> Signer:
         """Whoever has the URL can read it already."""
