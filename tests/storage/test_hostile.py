@@ -192,6 +192,32 @@ def test_a_path_within_a_root_is_read(tree: Tree) -> None:
         assert loop.run(store.read(Location.parse(f"{tree.root}/{path}"), 0, 10)).data == b"in"
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="only Linux tells where an open file is")
+@pytest.mark.parametrize("swapped", ["a", "sub"])
+def test_a_link_that_comes_when_the_path_was_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    tree = Tree(tmp_path)
+    path = tree.root / "a" if swapped == "a" else tree.root / "sub" / "a"
+    before = os.open
+
+    def swap_and_open(name: Any, *args: Any, **kwargs: Any) -> int:
+        if str(name) == str(path) and not (tree.root / swapped).is_symlink():
+            (tree.root / swapped).rename(tree.root / "old")
+            (tree.root / swapped).symlink_to(tree.outside / swapped)
+        return before(name, *args, **kwargs)
+
+    for config in ({"profile": "hosted", "allow": [str(tree.root)]}, {"deny": [str(tree.outside)]}):
+        store = Store(Config.load(**config))
+        assert loop.run(store.read(Location.parse(str(path)), 0, 10)).data == b"in"
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", swap_and_open)
+            with pytest.raises(ForbiddenByPolicy):
+                loop.run(store.read(Location.parse(str(path)), 0, 10))
+        (tree.root / swapped).unlink()
+        (tree.root / "old").rename(tree.root / swapped)
+
+
 HOSTILE = """
 CREATE TABLE bait(u, n INT);
 CREATE TABLE loot(b);

@@ -6,6 +6,7 @@ import mimetypes
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
@@ -27,6 +28,7 @@ class LocalProvider(Provider):
         # Not to wait for whoever may write into a named pipe.
         with open(os.open(local_path(location), os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
+            self._judge(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise IsADirectoryError("is a directory") if stat.S_ISDIR(status.st_mode) else _not_a_file()
             file.seek(start)
@@ -35,6 +37,16 @@ class LocalProvider(Provider):
             while len(data) < wanted and (part := file.read(wanted - len(data))):
                 data += part
             return Chunk(bytes(data), start, _info(status))
+
+    def _judge(self, descriptor: int) -> None:
+        """Raise ForbiddenByPolicy for an open file that may not be read: links may have come since its path was judged.
+
+        Only Linux tells where an open file is.
+        """
+        if self.policy is None:
+            return
+        with suppress(FileNotFoundError):
+            self.policy.check(Location.parse(os.readlink(f"/proc/self/fd/{descriptor}")))
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
         files = _files(self.glob_path(prefix), recursive, as_url=_is_url(prefix))
