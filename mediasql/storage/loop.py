@@ -20,14 +20,15 @@ T = TypeVar("T")
 # How often a waiting thread looks whether its query was interrupted, in seconds.
 _POLL = 0.05
 _DECODERS = 2 * (os.cpu_count() or 1)
-# A collection keeps the GIL, so that others hardly see one under way, unless it waits.
-_LONG_COLLECTION = 1.0  # seconds
+# A collection keeps the GIL, however long it takes, so that others hardly see one under way twice, unless it waits.
+_LONG_COLLECTION = 1.0  # seconds between the first time that it is seen and the last
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _decoders: ThreadPoolExecutor | None = None
 _workers: ThreadPoolExecutor | None = None
 _collecting = float("inf")  # a time.monotonic(): since when one of our threads collects garbage
+_seen = (0.0, 0.0)  # the beginning of the collection that somebody who waits saw last, and when that was first
 
 
 def get() -> asyncio.AbstractEventLoop:
@@ -58,7 +59,13 @@ def stuck() -> bool:
     Python collects garbage on whichever thread allocates. When that is one of ours, and a cursor is among the garbage,
     it waits for the cursor's connection, whose mutex SQLite holds while a statement waits in one of our functions.
     """
-    return time.monotonic() - _collecting > _LONG_COLLECTION
+    global _seen
+    now, began = time.monotonic(), _collecting
+    if began > now:
+        return False
+    if _seen[0] != began:
+        _seen = began, now
+    return now - _seen[1] > _LONG_COLLECTION
 
 
 def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: None) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import socket
 import sqlite3
@@ -64,6 +65,28 @@ def test_a_cursor_among_the_garbage_does_not_stop_the_loop(loadable: str, silent
 def _collect(collected: threading.Event) -> None:
     gc.collect()
     collected.set()
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_a_collection_that_takes_long_is_waited_for() -> None:
+    """It keeps the GIL, and whoever waits sees it only when it is over."""
+    keeps_the_gil = ctypes.PyDLL(None).usleep
+
+    def slowly(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            keeps_the_gil(1_300_000)
+
+    async def collect() -> str:
+        gc.callbacks.append(slowly)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(slowly)
+        return "collected"
+
+    looks = []
+    assert loop.run(collect(), lambda: looks.append(loop.stuck())) == "collected"
+    assert not any(looks)
 
 
 def test_python_ends_while_a_listing_is_open(http_server: HttpServer) -> None:
