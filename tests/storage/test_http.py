@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from mediasql.config import Config
 from mediasql.errors import Forbidden, NotFound, TransientError, UnavailableError
 from mediasql.storage import loop
 from mediasql.storage.location import Location
-from mediasql.storage.providers.http import _canonical, encoded
+from mediasql.storage.providers.http import _canonical, _linked, encoded
 from mediasql.storage.store import Store
 from tests.servers.http import PASSWORD, USER, HttpServer
 from tests.servers.nginx import NginxServer
@@ -172,3 +173,36 @@ def test_encoding_does_it_once(text: str) -> None:
 def test_one_spelling_for_all_encodings(path: str) -> None:
     assert _canonical(encoded(f"http://h/{path}")) == _canonical(encoded(_canonical(encoded(f"http://h/{path}"))))
     assert _canonical(path).count("/") == path.count("/")
+
+
+@pytest.mark.parametrize(
+    ("page", "links"),
+    [
+        ('<A title="x > y" HREF = a.jpg><a title=\'"\' href=b.jpg>', ["a.jpg", "b.jpg"]),
+        ("<a class=x href='a.jpg'><a\nhref=b.jpg><a href=\"c&amp;d.jpg\">", ["a.jpg", "b.jpg", "c&d.jpg"]),
+        ('<a data-href="x.jpg" href="a.jpg"><abbr href="x.jpg"><a><a name="href"><a href="">', ["a.jpg"]),
+        ('<!-- <a href="x.jpg"> --><a href="a.jpg"><!-- <a href="y.jpg">', ["a.jpg"]),
+        ('<![<![<a href="a.jpg">', ["a.jpg"]),
+        ('<a href="http://["><a href="//[x"><a href="http://..\u2024/"><a href="a.jpg">', ["a.jpg"]),
+        ('<a href="a.jpg', []),
+    ],
+)
+def test_what_a_page_links_to(page: str, links: list[str]) -> None:
+    assert _linked(page.encode(), "http://h/d/") == [f"http://h/d/{link}" for link in links]
+
+
+@given(st.text(st.sampled_from("<a href='\"=>/!-[x:\u2024&;")), st.text())
+def test_no_page_is_an_error(page: str, other: str) -> None:
+    for text in (page, other, f'<a href="{page}">', f'<a href="{other}">'):
+        for link in _linked(text.encode("utf-8", "surrogatepass"), "http://h/d/"):
+            assert Location.parse(link).container == "h"
+
+
+@pytest.mark.parametrize(
+    "unit", ["<a ", "<a href", "<a href='", '<a href="', "<!--", "<a href=", "<a href  ", "</", "<![", " href"]
+)
+def test_no_page_takes_longer_than_its_length(unit: str) -> None:
+    page = unit.encode() * (4_000_000 // len(unit))
+    begun = time.process_time()
+    _linked(page, "http://h/d/")
+    assert time.process_time() - begun < 5

@@ -7,8 +7,9 @@ import netrc
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from functools import cached_property
-from html.parser import HTMLParser
+from html import unescape
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
 
@@ -117,7 +118,7 @@ class HttpProvider(Provider):
             raise refusal.error().again(f"cannot list {directory}: {refusal.status}") from None
         except Retry as failure:
             raise TransientError(f"cannot list {directory}: {failure}", status=failure.status) from None
-        return _linked(page.data, directory)
+        return await asyncio.to_thread(_linked, page.data, directory)
 
     async def close(self) -> None:
         web, self._web = self._web, None
@@ -129,23 +130,34 @@ class HttpProvider(Provider):
         return Signer(sign=lambda path, seconds: self.url_at(location, path))
 
 
+# Not with html.parser, which gives up on some pages, and takes seconds for a large one.
+_ANCHOR = re.compile(
+    r"""<a(?=[\s/])(?:[^<>"']|"[^"]*"|'[^']*')*?[\s"'/]href\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>]+))""", re.IGNORECASE
+)
+
+
 def _linked(page: bytes, directory: str) -> list[str]:
-    anchors = _Anchors()
-    anchors.feed(page.decode("utf-8", "replace"))
-    links = dict.fromkeys(urljoin(directory, link) for link in anchors.links if not _ASIDE.search(link))
-    return [link for link in links if _is_in(link, directory)]
+    """What the anchors of a page lead to directly in `directory`; what cannot be read of it is left out."""
+    found = [
+        next(filter(None, anchor.groups()), "") for anchor in _ANCHOR.finditer(_shown(page.decode("utf-8", "replace")))
+    ]
+    links: dict[str, None] = {}
+    for link in dict.fromkeys(found):
+        if not _ASIDE.search(link := unescape(link)):
+            with suppress(ValueError):  # of urllib, for what is no host
+                links[urljoin(directory, link)] = None
+    root = encoded(directory)
+    return [link for link in links if _is_in(link, root)]
 
 
-class _Anchors(HTMLParser):
-    """Collects where the <a> of a page lead to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.links.extend(value for name, value in attrs if name == "href" and value)
+def _shown(page: str) -> str:
+    """A page without its comments."""
+    parts, at = [], 0
+    while (start := page.find("<!--", at)) >= 0:
+        parts.append(page[at:start])
+        end = page.find("-->", start + 4)
+        at = len(page) if end < 0 else end + 3
+    return "".join([*parts, page[at:]])
 
 
 _ENCODED = re.compile(rf"[A-Za-z0-9_.\-{re.escape(_SAFE)}]*")
@@ -179,12 +191,14 @@ def _canonical(path: str) -> str:
     return re.sub(r"(?:%[0-9A-Fa-f]{2})+", shown, path)
 
 
-def _is_in(link: str, directory: str) -> bool:
-    """Whether a link leads to a file or directory directly in `directory`."""
-    if not encoded(link).startswith(encoded(directory)):
+def _is_in(link: str, root: str) -> bool:
+    """Whether a link leads to a file or directory directly in `root`, which is encoded."""
+    try:
+        link = encoded(link)
+    except ValueError:  # a host that is none
         return False
-    name = encoded(link)[len(encoded(directory)) :]
-    return bool(name) and "/" not in name[:-1]
+    name = link[len(root) :]
+    return link.startswith(root) and bool(name) and "/" not in name[:-1]
 
 
 def _leads_to(link: str, start: str) -> bool:
