@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from mediasql.config import Config
 from mediasql.errors import TransientError
 from mediasql.storage import loop
 from mediasql.storage.cache import blocks as module
-from mediasql.storage.cache import catalogue, leases, pieces, shelf
+from mediasql.storage.cache import catalogue, database, folders, leases, pieces, removals, shelf
 from mediasql.storage.cache.blocks import Blocks
 from mediasql.storage.cache.catalogue import BLOCK
 from mediasql.storage.location import Location
@@ -410,19 +411,121 @@ def test_locks_that_go_away(tmp_path: Path, no_pauses: None, monkeypatch: pytest
     blocks = Blocks(tmp_path, CAPACITY, warnings.append)
     assert content(blocks, objects, "0") == objects.data["0"]
     blocks.files.abandon()
-    flock = fcntl.flock
-
-    def taken(handle: int, how: int) -> None:
-        if how & fcntl.LOCK_NB:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        flock(handle, how)
-
-    monkeypatch.setattr(fcntl, "flock", taken)
+    monkeypatch.setattr(folders, "_lock", lambda handle: False)
     assert content(blocks, objects, "1") == objects.data["1"]
     assert any("dead process" in warning for warning in warnings)
     assert content(blocks, objects, "0") == objects.data["0"]
     assert len(objects.asked) == 2
     assert len(list((tmp_path / "bytes-v1").glob("files/*"))) < 20
+    blocks.close()
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_database_that_another_library_has_open(
+    journal: str, tmp_path: Path, no_pauses: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    objects = filled(1, 2 * BLOCK)
+    path = tmp_path / "bytes-v1" / "catalog.db"
+    path.parent.mkdir()
+    other = sqlite3.connect(path)
+    other.execute(f"PRAGMA journal_mode = {journal}")
+    other.execute("CREATE TABLE theirs(x)")
+    blocks = Blocks(tmp_path, CAPACITY, warnings.append)
+    for _ in range(2):
+        assert content(blocks, objects, "0") == objects.data["0"]
+        blocks.flush()
+    assert len(objects.asked) == 2
+    assert other.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (1,)
+    assert all("another library than APSW" in warning for warning in warnings)
+    assert warnings
+    other.close()
+    path.unlink()
+    for _ in range(2):
+        assert content(blocks, objects, "0") == objects.data["0"]
+        blocks.flush()
+    assert len(objects.asked) == 3
+    # Connections of APSW know of each other.
+    mine = apsw.Connection(os.fspath(path))
+    assert mine.execute("SELECT count(*) FROM objects").get == 1
+    blocks.close()
+    assert content(blocks, objects, "0") == objects.data["0"]
+    assert len(objects.asked) == 3
+    mine.close()
+    blocks.close()
+
+
+def test_who_is_stopped_while_he_opens_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_LOCK_WAIT", 0.1)
+    monkeypatch.setattr(database, "_READ_WAIT", 100)
+    warnings: list[str] = []
+    objects = filled(1, 2 * BLOCK)
+    (tmp_path / "bytes-v1").mkdir()
+    with database.locked(tmp_path / "bytes-v1" / "catalog.lock"):
+        blocks = Blocks(tmp_path, CAPACITY, warnings.append)
+        begun = time.monotonic()
+        assert loop.run(blocks.read(identity("0"), objects.reader("0"), 0, BLOCK)).data == objects.data["0"][:BLOCK]
+        assert time.monotonic() - begun < 2
+        assert any("which may be stopped" in warning for warning in warnings)
+    blocks.close()
+
+
+def test_files_that_cannot_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removals, "AT_ONCE", 5)
+    objects = filled(30, 1000)
+    blocks = Blocks(tmp_path, CAPACITY, print)
+    for name in objects.data:
+        content(blocks, objects, name)
+    blocks.flush()
+    held = [path for path in blocks.files.root.glob("*/*") if path.name != "lock"]
+    tried = []
+    unlink = os.unlink
+
+    def busy(path: Any) -> None:
+        tried.append(path)
+        if Path(path) in held[:8]:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", busy)
+        blocks.clear()
+        blocks.flush()
+        time.sleep(0.3)
+        assert len(tried) <= 31  # each once; the last two may be the lock's
+        assert sum(path.exists() for path in held) == 8
+    monkeypatch.setattr(removals, "_PAUSE", 0.0)
+    blocks._removals._again_at = 0.0
+    for _ in range(4):
+        blocks.keeper.call(lambda connection: None, None)
+    assert not any(path.exists() for path in held)
+    blocks.close()
+
+
+def test_evicting_by_hand_waits_for_no_others(tmp_path: Path) -> None:
+    count = 2000
+    objects = filled(count, 100)
+    blocks = Blocks(tmp_path, 1000, print)
+    stop = threading.Event()
+
+    def load(seed: int) -> None:
+        number = seed
+        while not stop.is_set():
+            number = (number + 17) % count
+            loop.run(blocks.read(identity(str(number)), objects.reader(str(number)), 0, 100))
+
+    threads = [threading.Thread(target=load, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    begun = time.monotonic()
+    for number in range(3):
+        blocks.evict(None, identity(str(number)).key)
+    taken = (time.monotonic() - begun) / 3
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert taken < 1
     blocks.close()
 
 

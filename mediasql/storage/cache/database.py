@@ -7,6 +7,7 @@ and made anew: it holds nothing that cannot be had again. Where the disk fails, 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import threading
 import time
@@ -18,6 +19,13 @@ from typing import Any, TypeVar
 
 import apsw
 
+from .strangers import is_open_elsewhere
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 T = TypeVar("T")
 
 APPLICATION = 0x6D736361  # 'msca', PRAGMA application_id of all databases of the cache
@@ -25,6 +33,7 @@ AHEAD = 60.0  # seconds that clocks may differ; of what is dated later than that
 PAUSE = 30.0  # seconds for which a database that failed is left alone
 _READ_WAIT = 1_000  # ms; readers wait for a checkpoint at most
 _WRITE_WAIT = 10_000  # ms, for writers of other processes
+_LOCK_WAIT = 2.0  # seconds, at least, for others who open it; one that is stopped while it does so never ends
 
 # Mistakes of ours as a rule, and what else comes of SQL that was damaged, or of values that no SQL of ours wrote.
 _OURS = (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError, apsw.MisuseError, apsw.RangeError, apsw.BindingsError)
@@ -113,7 +122,14 @@ class Database:
         Raises apsw.Error, OSError, Unusable.
         """
         make_private(self.path.parent)
-        with locked(self.path.with_suffix(".lock")):
+        with locked(self.path.with_suffix(".lock"), max(wait / 1000, _LOCK_WAIT)):
+            if is_open_elsewhere(self.path, {handle.file for handle in list(_handles)}):
+                raise OSError(
+                    errno.EBUSY,
+                    "this process has it open through another library than APSW, and two of them break each other's "
+                    "locks",
+                    os.fspath(self.path),
+                )
             try:
                 connection = self._connect(wait)
             except _DAMAGED:  # made anew under the lock, so that nobody takes the new one for the damaged
@@ -227,10 +243,18 @@ class _Handle:
                 except UnicodeEncodeError:  # SQLite has no such text, so that it is neither there nor can be
                     return otherwise
                 except Exception as error:
-                    connection, self._connection = self._connection, None
-                    if not self._database.failed(error, connection, self._file):
+                    try:
+                        again = self._database.failed(error, self._connection, self._file)
+                    finally:
+                        self._connection = None
+                    if not again:
                         self._paused_until = time.monotonic() + PAUSE
             return otherwise
+
+    @property
+    def file(self) -> tuple[int, int] | None:
+        """What is open; see `Database.file`."""
+        return None if self._connection is None else self._file
 
     def _opened(self) -> apsw.Connection:
         now = time.monotonic()
@@ -299,16 +323,25 @@ def make_private(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes, by a file that stays. The system takes it back from a process that dies."""
+def locked(path: Path, seconds: float = _LOCK_WAIT) -> Iterator[None]:
+    """Hold a lock between processes, by a file that stays. The system takes it back from a process that dies.
+
+    Raises OSError, also when another process has it for so long.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
-        try:
-            import fcntl
-        except ImportError:  # Windows: two processes may do the work twice
-            pass
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        if fcntl is not None:  # on Windows, two processes may do the work twice
+            until = time.monotonic() + seconds
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise OSError(
+                            errno.EAGAIN, f"another process, which may be stopped, has had its lock for {seconds:g} s"
+                        ) from None
+                    time.sleep(0.002)
         yield
     finally:
         os.close(handle)

@@ -131,11 +131,11 @@ def doomed(connection: apsw.Connection, most: int) -> list[str]:
     ]
 
 
-def forget(connection: apsw.Connection, key: str | None, scope: str | None) -> int:
-    """Forget the objects with this key, of any scope where that is None, or all; how many bytes they held."""
+def forget(connection: apsw.Connection, key: str | None, scope: str | None) -> tuple[int, int]:
+    """Forget the objects with this key, of any scope where that is None, or all; the bytes they held, and how many."""
     which, bindings = (OF_KEY, (key, scope)) if key is not None else ("TRUE", ())
-    held: Any = connection.execute(f"SELECT total(held) FROM objects WHERE {which}", bindings).get
+    found: Any = connection.execute(f"SELECT total(held), count(*) FROM objects WHERE {which}", bindings).fetchone()
     connection.execute(f"DELETE FROM objects WHERE {which}", bindings)
     if key is None:
         connection.execute("DELETE FROM gone")
-    return int(held)
+    return int(found[0]), found[1]

@@ -27,13 +27,13 @@ from .folders import Dead, Folder, remove
 from .identity import Identity
 from .keeper import Keeper
 from .listed import among
+from .removals import AT_ONCE, Removals
 
 PAUSE = 30.0  # seconds for which nothing is kept after that failed
 FULL_PAUSE = 1.0  # where there was no room on the disk: until files are gone
 _MAKE_ROOM = 16  # the part of what is held that goes when the disk is full
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOOK = 1.0  # seconds between looks at whether anything is kept
-_REMOVALS = 1_000  # files deleted after one transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Shelf:
         self._drained: list[asyncio.Future[None]] = []
         self._counts = [0, 0, 0, 0]
         self._counted = [0, 0, 0, 0]
-        self._unlinked: list[str] = []
+        self._removals = Removals(self.files.root)
         self._generation: bytes | None = None
         self._looked = float("-inf"), False
         self._unkept_until = 0.0
@@ -161,7 +161,7 @@ class Shelf:
             gone = []
             freed, wanted = 0, max(self.held() // _MAKE_ROOM, 1 << 20)
             for file, size in self._database.read(
-                "SELECT file, held FROM objects WHERE leases = 0 ORDER BY last_use LIMIT ?", (_REMOVALS,)
+                "SELECT file, held FROM objects WHERE leases = 0 ORDER BY last_use LIMIT ?", (AT_ONCE,)
             ):
                 # What is gone already makes no room again, or this would have no end.
                 if freed < wanted and (self.files.root / file).exists() and remove(self.files.root, file):
@@ -179,8 +179,6 @@ class Shelf:
     def _settle(self, connection: apsw.Connection) -> Callable[[], None]:
         """The end of each transaction: what is too much goes, and files that nothing refers to."""
         generation = room.totals(connection).generation
-        unlinked = self._unlinked
-        connection.executemany("DELETE FROM removed WHERE file = ?", [(file,) for file in unlinked])
         counts = list(self._counts)
         if counts != self._counted:
             connection.execute(
@@ -188,13 +186,12 @@ class Shelf:
                 [now - then for now, then in zip(counts, self._counted, strict=True)],
             )
         room.evict(connection, self.capacity)
-        doomed = room.doomed(connection, _REMOVALS)
+        doomed = self._removals.next(connection)
 
         def then() -> None:
             self._counted = counts
             self._looked = float("-inf"), False
-            self._unlinked = [file for file in doomed if remove(self.files.root, file)]
-            if len(doomed) == _REMOVALS:
+            if self._removals.carry_out(doomed):
                 self.keeper.submit(lambda connection: None)
             if self._generation not in (None, generation):
                 # It was made anew and knows nothing of the files that we made: they are for cleaning.
@@ -225,8 +222,8 @@ class Shelf:
         try:
             self.keeper.call(lambda connection: catalogue.release_all(connection, name), None)
             files = dead.files()
-            for at in range(0, len(files), _REMOVALS):
-                some = files[at : at + _REMOVALS]
+            for at in range(0, len(files), AT_ONCE):
+                some = files[at : at + AT_ONCE]
                 unknown = self.keeper.call(lambda connection, some=some: catalogue.unknown(connection, some), None)  # type: ignore[misc]
                 if unknown is None:
                     return count
@@ -274,9 +271,9 @@ class Shelf:
 
     def _forget(self, key: str | None, scope: str | None) -> int:
         self.flush()
-        freed = self.keeper.call(lambda connection: room.forget(connection, key, scope), 0)
-        while self.keeper.call(lambda connection: bool(self._unlinked), False):
-            pass
+        freed, count = self.keeper.call(lambda connection: room.forget(connection, key, scope), (0, 0))
+        for _ in range(count // AT_ONCE):  # so many transactions delete their files, whatever others have to delete
+            self.keeper.call(lambda connection: None, None)
         return freed
 
     def validate(self, identity: Identity, info: ObjectInfo) -> None:
