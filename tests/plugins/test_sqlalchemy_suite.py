@@ -34,8 +34,6 @@ profile_file = profiles.txt
 """,
     "test_suite.py": "from sqlalchemy.testing.suite import *\n",
 }
-# All but the reflection of tables in every combination, which says nothing about media, and takes most of the time.
-SELECTION = "not ComponentReflectionTest and not QuotedNameArgumentTest"
 
 
 def run(folder: Path, url: str) -> subprocess.Popen[str]:
@@ -44,7 +42,7 @@ def run(folder: Path, url: str) -> subprocess.Popen[str]:
         (folder / name).write_text(text)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--disable-warnings", "--maxfail=1000", "-rA"]
     return subprocess.Popen(
-        [*command, "--tb=no", "-q", "-k", SELECTION, "--dburi", url, "test_suite.py"],
+        [*command, "--tb=no", "-q", "--dburi", url, "test_suite.py"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -53,7 +51,7 @@ def run(folder: Path, url: str) -> subprocess.Popen[str]:
 
 
 def passed(process: subprocess.Popen[str]) -> set[str]:
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=400)
     # The name of a test contains the driver and the version of SQLite.
     found = re.findall(r"^PASSED test_suite\.py::(\w+?)_sqlite\+\w+(::.*)$", output, re.MULTILINE)
     assert found, output[-3000:]
@@ -63,5 +61,7 @@ def passed(process: subprocess.Popen[str]) -> set[str]:
 def test_what_passes_with_sqlite3_passes(tmp_path: Path) -> None:
     processes = [run(tmp_path / "theirs", "sqlite://"), run(tmp_path / "ours", "sqlite+mediasql://")]
     theirs, ours = map(passed, processes)
-    assert len(theirs) > 300
+    # The rest are skipped, for what SQLite has not (schemas, sequences, comments), or fail with both: they expect of
+    # temporary tables and of foreign keys without columns what other databases reflect.
+    assert len(theirs) > 550
     assert not theirs - ours
