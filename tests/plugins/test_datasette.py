@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import av
 import pytest
@@ -16,6 +17,7 @@ from datasette.app import Datasette
 from datasette.utils import StartupError
 from PIL import Image
 
+import mediasql
 from mediasql.plugins.datasette.streaming import PART
 from tests.servers.http import HttpServer
 from tests.servers.server import fetch
@@ -337,6 +339,21 @@ def test_tokens_cannot_be_made(datasette: Open, database: Any, web: HttpServer) 
     assert "refused by policy" in get(ds, denied).text
     assert run(ds.client.post(good)).status_code == 405
     assert web.requests() == []
+
+
+def test_what_the_owner_has_in_the_cache_is_not_served(datasette: Open, database: Any, web: HttpServer) -> None:
+    """The redirect leads where the configuration allows nothing, and nobody follows it where all is there already."""
+    url = f"{web.url}/to/{quote(web.at('ds/a.jpg'), safe='')}/a.jpg"
+    with closing(mediasql.connect()) as owner:
+        assert owner.execute("SELECT width(?1), length(content(?1))", (url,)).get[0] == 600
+    web.reset()
+    ds = datasette(database("CREATE TABLE t(u IMAGE)", (url,)), allow=[web.at("to")])
+    for kind in ("media", "thumbnail"):
+        address = f"/-/mediasql/{kind}/{ds.sign(['data', 't', url], 'mediasql')}"
+        answer = get(ds, address)
+        assert "refused by policy" in answer.text, kind
+        assert len(answer.content) < 2000
+    assert {request.status for request in web.requests()} == {302}
 
 
 def test_private_databases_and_tables_stay_private(datasette: Open, database: Any, web: HttpServer) -> None:
