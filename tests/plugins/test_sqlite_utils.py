@@ -131,6 +131,34 @@ def test_a_virtual_column(database: Path, web: Web) -> None:
     assert web.asked() == {"/p0.jpg": 1, "/p1.jpg": 1}
 
 
+@pytest.mark.parametrize("kind", [[], ["--virtual"]], ids=["stored", "virtual"])
+def test_an_index_on_a_column(database: Path, web: Web, kind: list[str]) -> None:
+    """It answers without mediasql, and without asking for a file again."""
+    run("media", "add-column", database, "photos", "w", "width(image)", *kind)
+    output("create-index", database, "photos", "w")
+    web.asked()
+    where = ["--where", "w BETWEEN 101 AND 102", "-c", "w"]
+    assert json.loads(output("rows", database, "photos", *where)) == [{"w": 101}, {"w": 102}]
+    plain = sqlite3.connect(database)
+    sql = "SELECT w FROM photos WHERE w BETWEEN 101 AND 102"
+    assert "INDEX" in plain.execute(f"EXPLAIN QUERY PLAN {sql}").fetchone()[3]
+    assert plain.execute(sql).fetchall() == [(101,), (102,)]
+    plain.close()
+    assert web.asked() == {}
+
+
+def test_a_table_of_a_folder(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"p{number}.png").write_bytes(picture(100 + number, 50))
+    path = tmp_path / "folder.db"
+    output("query", path, f"CREATE VIRTUAL TABLE photos USING media('{tmp_path}/*.png')")
+    assert json.loads(output("tables", path)) == [{"table": "photos"}]
+    wide = output("rows", path, "photos", "-c", "name", "-c", "width", "--where", "width > 100", "-o", "width desc")
+    assert json.loads(wide) == [{"name": "p2.png", "width": 102}, {"name": "p1.png", "width": 101}]
+    (tmp_path / "p3.png").write_bytes(picture(103, 50))
+    assert json.loads(output("query", path, "SELECT max(width) AS widest FROM photos")) == [{"widest": 103}]
+
+
 FILES = 60
 DELAY = 200  # ms
 
