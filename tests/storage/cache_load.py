@@ -12,13 +12,16 @@ import argparse
 import asyncio
 import itertools
 import json
+import mmap
 import os
 import random
+import struct
 import subprocess
 import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -28,9 +31,12 @@ import apsw
 
 from mediasql.storage import loop
 from mediasql.storage.cache.blocks import Blocks
+from mediasql.storage.cache.identity import Identity
 from mediasql.storage.providers.base import Chunk, ObjectInfo
 from tests.storage.objects import identity, whole
 
+COUNTS = "counts"
+PAGE = 4096  # of which the end of a file may occupy a whole one
 NOISE = random.Random(0).randbytes(1 << 20)
 
 
@@ -49,12 +55,52 @@ def content(number: int) -> bytes:
     return bytes(data)
 
 
+class Counted(Blocks):
+    """Tells the parent how many bytes it began to write in all, and how many of them everybody knows of."""
+
+    def __init__(self, folder: Path, capacity: int, warn: Any, number: int) -> None:
+        super().__init__(folder, capacity, warn)
+        self.place = number % 64 * 16
+        self.begun = self.ended = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / COUNTS).open("ab") as file:
+            file.truncate(64 * 16)
+        with (folder / COUNTS).open("r+b") as file:
+            self.shared = mmap.mmap(file.fileno(), 64 * 16)
+
+    def count(self, begun: int, ended: int) -> None:
+        self.begun += begun
+        self.ended += ended
+        self.shared[self.place : self.place + 16] = struct.pack("<qq", self.begun, self.ended)
+
+    async def _keep(
+        self, identity: Identity, chunk: Chunk, oldest: float, whole: bool, give: Callable[[], None]
+    ) -> bool:
+        size = len(chunk.data)
+        self.count(size, 0)
+
+        def given() -> None:
+            self.count(0, size)
+            give()
+
+        return await super()._keep(identity, chunk, oldest, whole, given)
+
+
+def counts(folder: Path) -> tuple[int, int]:
+    """Bytes that all processes began to write, and those that everybody knows of."""
+    try:
+        found = struct.unpack("<128q", (folder / COUNTS).read_bytes())
+    except FileNotFoundError:
+        return 0, 0
+    return sum(found[::2]), sum(found[1::2])
+
+
 class Worker:
     """One process of the load."""
 
     def __init__(self, folder: Path, capacity: int, objects: int, seed: int) -> None:
         self.warnings: list[str] = []
-        self.blocks = Blocks(folder, capacity, self.warnings.append)
+        self.blocks = Counted(folder, capacity, self.warnings.append, seed)
         self.objects = objects
         self.random = random.Random(seed)
         self.fetches = 0
@@ -105,14 +151,15 @@ class Worker:
         }
 
 
-def disk_usage(folder: Path) -> int:
-    """Bytes that the files of the cache occupy."""
-    total = 0
+def disk_usage(folder: Path) -> tuple[int, int]:
+    """Bytes that the files of the cache occupy, and how many files there are."""
+    total = count = 0
     for directory, _, names in os.walk(folder / "bytes-v1" / "files"):
         for name in names:
             with suppress(FileNotFoundError):
                 total += os.stat(os.path.join(directory, name)).st_blocks * 512
-    return total
+                count += 1
+    return total, count
 
 
 def work(options: argparse.Namespace) -> None:
@@ -207,6 +254,7 @@ def load(
     held     in the end
     evicted  in between
     most     on the disk at any time
+    excess   on the disk that neither the capacity nor what was being written explains, at any time
     """
     data = sum(map(size_of, range(objects)))
     capacity = int(data * share)
@@ -221,10 +269,16 @@ def load(
         start(folder, seed, threads=threads, objects=objects, seconds=seconds, capacity=capacity)
         for seed in range(processes)
     ]
-    most = 0
+    most, excess = 0, -capacity
     try:
         while any(process.poll() is None for process in running):
-            most = max(most, disk_usage(folder))
+            # While the files are looked at one by one, others come and go: all that was being written at any time
+            # of that may be among them.
+            _, ended = counts(folder)
+            used, files = disk_usage(folder)
+            begun, _ = counts(folder)
+            most = max(most, used)
+            excess = max(excess, used - files * PAGE - capacity - (begun - ended))
             time.sleep(0.05)
     except BaseException:
         for process in running:
@@ -235,7 +289,8 @@ def load(
         "data": data,
         "capacity": capacity,
         "most": most,
-        "left": disk_usage(folder),
+        "excess": excess,
+        "left": disk_usage(folder)[0],
         "reads": sum(report["reads"] for report in reports),
         "fetches": sum(report["fetches"] for report in reports),
         "fetched": sum(report["fetched"] for report in reports),
