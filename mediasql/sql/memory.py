@@ -173,6 +173,11 @@ class Memory:
                 return [(url, found[1])] if found is not None else []
             length = GROWTH
         rows = reader.cut(self.disk.values(place[0], column, since, length + 1))
+        container = "" if self._store.by_path else container_of(url)
+        if container and "::" not in url:
+            theirs = [row for row in rows if not row[0].startswith(container) or "::" in row[0]]
+            if not theirs:  # as mostly
+                return rows
         return [row for row in rows if self._is_ours(place[0], row[0])]
 
     def _load(self, disk: Answers, key: Hashable) -> bool:
@@ -215,7 +220,7 @@ class Memory:
 
         Another session may have had the same options for other URLs.
         """
-        container = near.key[: near.key.find("/", near.key.find("://") + 3) + 1]
+        container = container_of(near.key)
         if container and "::" not in name and name.startswith(container) and not self._store.by_path:
             return True
         try:
@@ -245,6 +250,11 @@ class Memory:
         if location.container and identity.key == key and not self._store.by_path and self._store.policy is None:
             self._beside = f"{key[: key.find('://')]}://{location.container}/", identity.scope
         return identity, None
+
+
+def container_of(url: str) -> str:
+    """The beginning of a URL with the bucket or host, and the '/' behind that; '' where there is none."""
+    return url[: url.find("/", url.find("://") + 3) + 1]
 
 
 def file_name(url: str) -> str:
