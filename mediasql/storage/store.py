@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ from .rules import WEB
 if TYPE_CHECKING:
     from .cache.blocks import Blocks
     from .cache.leases import Lease
+
+
+_SIGNED = re.compile(r"^https?:.*[?&](?:x-amz-signature|x-goog-signature|sig)=", re.IGNORECASE)
 
 
 class Store:
@@ -97,7 +101,10 @@ class Store:
         reading = commons().reading
         # Redirects have passed the policy of whoever follows them, and one with a longer timeout may wait longer.
         whose = (provider.identity, self.rules, self.config.timeout) if provider.cached(location) else self
-        key = whose, location.url, start, stop, unless
+        # Another signature may be on its way to the same object. What that is refused says nothing about this one.
+        signed = _SIGNED.search(location.url) is not None
+        url = identity.key if signed and (identity := self.identity(location)) is not None else location.url
+        key = whose, url, start, stop, unless
         while key in reading:
             if (waiter := reading[key]) is None:  # most reads have nobody waiting, and need no future
                 waiter = reading[key] = asyncio.get_running_loop().create_future()
@@ -107,7 +114,7 @@ class Store:
                 if deadline is not None:  # the other may have waited at a gate
                     deadline.at += time.monotonic() - began
                 return found
-            if isinstance(found, errors.UnavailableError):
+            if isinstance(found, errors.UnavailableError) and not signed:
                 raise found.again()
             if isinstance(found, NotModified):
                 raise NotModified

@@ -579,6 +579,18 @@ def test_a_signature_that_ended_says_nothing_of_the_next(connect: Connect, web: 
         assert width(connect(), f"{url}?X-Amz-{needed}2") == 101
 
 
+def test_two_signatures_of_one_object_are_one_request(connect: Connect, web: Web) -> None:
+    signed = "X-Amz-Algorithm=A&X-Amz-Credential=C&X-Amz-Date=D&X-Amz-Expires=1&X-Amz-SignedHeaders=h&X-Amz-Signature="
+    query = "SELECT width(value) FROM json_each(?)"
+    urls = [f"{web.url(1, 'slow/50/')}?{signed}{number}" for number in range(5)]
+    assert connect().execute(query, (json.dumps(urls),)).fetchall() == [(101,)] * 5
+    assert web.asked().total() == 1
+    urls = [f"{web.server.url}/flaky/1/403/p2.jpg?{signed}{number}" for number in range(3)]
+    found = connect().execute(query, (json.dumps(urls),)).fetchall()
+    assert sorted(found, key=str) == [(102,), (102,), (None,)]  # the first that came was refused
+    assert web.asked().total() == 2
+
+
 def test_what_a_listing_shows_is_not_missing(connect: Connect, s3_server: Any) -> None:
     con = connect(storage_options=s3_server.storage_options)
     s3_server.put("listed-later", "other.txt", b"")
