@@ -1,4 +1,4 @@
-"""mediasql as a database of SQLAlchemy, and so of pandas: `pip install 'mediasql[sqlalchemy]'`.
+"""mediasql as a database of SQLAlchemy, and so of pandas: `pip install 'mediasql[sqlalchemy]' pandas`.
 
 Run it against the sample stores: `python -m tests.store -- python sql_examples/06_sqlalchemy_and_pandas.py`
 """
