@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import sqlite3
 import subprocess
 import sys
-import tempfile
-import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import pandas
@@ -20,8 +20,7 @@ import sqlalchemy
 
 import mediasql
 from mediasql.sql.loadable import build
-from tests.servers.process import running
-from tests.servers.server import fetch
+from tests.servers import datasette as datasette_program
 
 Rows = list[tuple[str | None, ...]]
 
@@ -165,38 +164,30 @@ def sqlite_utils(database: str, statements: list[str]) -> list[Rows]:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode or done.stderr:
             raise HostError(f"{done.stderr} (status {done.returncode})")
-        rows = json.loads(done.stdout)
-        found.append(as_text(rows) if isinstance(rows, list) else [])  # otherwise it tells how many rows changed
+        gives_rows = statement.startswith(("SELECT", "WITH", "PRAGMA")) or "RETURNING" in statement
+        found.append(as_text(json.loads(done.stdout)) if gives_rows else [])  # of others it counts the rows
     return found
 
 
 def datasette(database: str, statements: list[str]) -> list[Rows]:
-    """The program `datasette`, over HTTP. It only reads: what writes is done before, by `module`."""
-    _need_no_connection_in_common([statement for statement in statements if not _reads(statement)])
-    before = [module(database, [statement])[0] for statement in statements if not _reads(statement)]
-    queries = [statement for statement in statements if _reads(statement)]
-    servers = re.findall(rb"http://127\.0\.0\.1:\d+", Path(database).read_bytes() + " ".join(queries).encode())
+    """The program `datasette`, over HTTP. It only reads: what writes is done by `module`."""
+    _need_no_connection_in_common([each for each in statements if not _reads(each)])
+    servers = re.findall(rb"http://127\.0\.0\.1:\d+", Path(database).read_bytes() + " ".join(statements).encode())
     plugin = {"allow": ["/", "s3://bucket", *sorted({server.decode() for server in servers})]}
-    found = iter(_served(database, queries, plugin) if queries else [])
-    written = iter(before)
-    return [next(found) if _reads(statement) else next(written) for statement in statements]
+    found: list[Rows] = []
+    for reading, group in itertools.groupby(statements, _reads):
+        together = list(group)
+        found += _served(database, together, plugin) if reading else module(database, together)
+    return found
 
 
 def _served(database: str, queries: list[str], plugin: dict[str, Any]) -> list[Rows]:
-    with tempfile.TemporaryDirectory() as folder:
-        metadata = Path(folder) / "metadata.json"
-        metadata.write_text(json.dumps({"plugins": {"mediasql": plugin}}))
-        command = [str(BIN / "datasette"), database, "-m", str(metadata), "--setting", "sql_time_limit_ms", "20000"]
-        with running(lambda port: [*command, "-p", str(port)]) as child:
-            return [_page(f"http://127.0.0.1:{child.port}/{Path(database).stem}.json", query) for query in queries]
-
-
-def _page(address: str, query: str) -> Rows:
-    asked = urllib.parse.urlencode({"sql": query, "_shape": "arrays"})
-    answer = json.loads(fetch(f"{address}?{asked}").body)
-    if not answer["ok"]:
-        raise HostError(answer["error"])
-    return as_text(answer["rows"])
+    with datasette_program.start(database, plugin=plugin, sql_time_limit_ms=20_000) as address:
+        answers = [datasette_program.ask(f"{address}/{Path(database).stem}", query) for query in queries]
+    for answer in answers:
+        if not answer["ok"]:
+            raise HostError(answer["error"])
+    return [as_text(answer["rows"]) for answer in answers]
 
 
 def _reads(statement: str) -> bool:
@@ -204,7 +195,7 @@ def _reads(statement: str) -> bool:
 
 
 def _need_no_connection_in_common(statements: list[str]) -> None:
-    if len(statements) > 1 and any("temp." in each or "FROM media_errors" in each for each in statements):
+    if any("temp." in each for each in statements) or "FROM media_errors" in "".join(statements[1:]):
         pytest.skip("a connection for each statement")
 
 
@@ -227,7 +218,8 @@ def pandas_frames(database: str, statements: list[str]) -> list[Rows]:
         mediasql.load(connection)
         return [_frame(connection, statement) for statement in statements]
     except (sqlite3.Error, pandas.errors.DatabaseError) as error:
-        raise HostError(str(error)) from error
+        clear_frames(error.__traceback__)  # a cursor in them would keep the database open
+        raise HostError(str(error)) from None
     finally:
         connection.close()
 

@@ -146,6 +146,8 @@ def test_tables(host: Host, database: Path, folder: Path, statement: str) -> Non
 def test_errors(host: Host, database: Path, statement: str, message: str) -> None:
     with pytest.raises(HostError) as caught:
         host(str(database), [statement])
+    if host is HOSTS["datasette"] and "profile 'hosted'" in str(caught.value):
+        return  # which has more to refuse
     assert message in str(caught.value)
     with pytest.raises((apsw.Error, mediasql.MediaError)) as expected:
         apsw_rows(database, [statement])
@@ -156,7 +158,7 @@ def test_errors(host: Host, database: Path, statement: str, message: str) -> Non
 def test_a_transient_failure_is_not_stored(
     host: Host, database: Path, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEDIASQL_TIMEOUT", "1")
+    monkeypatch.setenv("MEDIASQL_TIMEOUT", "4")
     broken = f"{web.server.url}/s/503/p1.jpg"
     setup = "CREATE TABLE s(image, w AS (width(image)) STORED)"
     with pytest.raises(HostError, match="503"):
@@ -167,7 +169,7 @@ def test_a_transient_failure_is_not_stored(
 def test_a_read_only_database(host: Host, database: Path, tmp_path: Path) -> None:
     database.chmod(0o444)
     address = f"file:{database}?mode=ro"
-    if host is HOSTS["shell"] or host is HOSTS["perl"]:
+    if host is not HOSTS["module"]:
         statements = ["PRAGMA query_only = 1", "SELECT width(image) FROM images WHERE k = 1"]
         assert host(str(database), statements)[1] == [("100",)]
         return
@@ -210,6 +212,8 @@ DELAY = 200  # ms
     ],
 )
 def test_files_are_fetched_together(host: Host, tmp_path: Path, http_server: HttpServer, statement: str) -> None:
+    if host is HOSTS["datasette"] and not statement.startswith("SELECT"):
+        pytest.skip("it only reads")
     path = tmp_path / "many.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE many(image, note)")
