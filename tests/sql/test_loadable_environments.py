@@ -58,12 +58,17 @@ def test_a_python_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     commands = tmp_path / "commands"
     commands.mkdir()
     (commands / "sqlite3").symlink_to(shutil.which("sqlite3") or "")
-    message = load_alone(library, PATH=str(commands))
+    script = tmp_path / "scripts" / version  # that would choose a Python, as pyenv's do
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\nexit 1\n")
+    script.chmod(0o755)
+    path = f"{script.parent}:{commands}"
+    message = load_alone(library, PATH=path)
     assert "there is no Python at /gone/bin/python, where this library was built" in message
     for place in (commands, tmp_path / "prefix/bin"):
         place.mkdir(exist_ok=True)
         (place / version).symlink_to(os.path.realpath(os.path.join(sys.base_prefix, "bin/python3")))
-        assert "where mediasql cannot be imported" in load_alone(library, PATH=str(commands))
+        assert "where mediasql cannot be imported" in load_alone(library, PATH=path)
         (place / version).unlink()
 
 

@@ -121,6 +121,14 @@ static int home_of(const char *environment, char *home) {
   return found;
 }
 
+/* Whether `program` is an executable with a standard library; not so the scripts that choose among several Pythons. */
+static int has_library(const char *program) {
+  char prefix[PATH_MAX], probe[PATH_MAX + 32];
+  if (!realpath(program, prefix) || !parent(prefix) || !parent(prefix)) return 0;
+  snprintf(probe, sizeof probe, "%s/lib/python" MEDIASQL_VERSION "/encodings", prefix);
+  return exists(probe);
+}
+
 /* The Python for the folder lib/python3… that `path` is in, as in wheels that were built elsewhere: the one beside that
  * folder, or for packages of a user or of Debian the one of that version that a shell finds. */
 static int python_around(const char *path, char *program) {
@@ -130,12 +138,12 @@ static int python_around(const char *path, char *program) {
   if (!name || !parent(folder) || !parent(folder)) return 0;
   snprintf(program, PATH_MAX, "%s/bin/python" MEDIASQL_VERSION, folder);
   const char *search = getenv("PATH");
-  while (!exists(program) && search && *search) {
+  while (!has_library(program) && search && *search) {
     int length = (int)strcspn(search, ":");
     snprintf(program, PATH_MAX, "%.*s/python" MEDIASQL_VERSION, length, search);
     search += length + (search[length] == ':');
   }
-  if (!exists(program)) *program = 0;
+  if (!has_library(program)) *program = 0;
   return *program != 0;
 }
 
