@@ -119,6 +119,7 @@ class Fetcher:
         self._concurrency = config.concurrency
         self._web: Web | None = None
         self._gates: dict[Hashable, Gate] = {}  # those that it uses; other fetchers may use the same
+        self._loop: asyncio.AbstractEventLoop | None = None  # of both
 
     async def read(
         self,
@@ -185,6 +186,8 @@ class Fetcher:
         limits: _Limits,
         unless: ObjectInfo | None,
     ) -> Chunk:
+        if self._loop is not (here := asyncio.get_running_loop()):  # in a forked child they are the parent's
+            self._loop, self._web, self._gates = here, None, {}
         request = await provider.request(location)
         if request is None:
             return await self._from_filesystem(provider, location, start, stop, limits)
@@ -275,7 +278,7 @@ class Fetcher:
         """Close connections that nobody else uses. The next read opens them again."""
         web, self._web = self._web, None
         self._gates.clear()
-        if web is not None:
+        if web is not None and self._loop is asyncio.get_running_loop():
             await web.leave(self)
 
 

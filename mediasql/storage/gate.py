@@ -64,8 +64,9 @@ class Gate:
         self._halved = 0.0
         self._until = 0.0  # time.monotonic() to which the server asked to be left alone
         self._content = 0.0  # to which no more is tried than it bears
-        self._before = 0  # the limit when it asked for the pause, if all of it was in use
-        self._borne = 0  # those that it had accepted at its last refusal
+        self._refusals = 0  # with which it asked for the pause
+        self._full = False  # all of the limit was in use at the first
+        self._borne = 0  # those that it had accepted at the last
         self._grown = 0  # answers since the limit grew
         self._answered = 0.0  # when the host last answered, or was first asked
         self._spoke = 0.0  # the same, with refusals
@@ -133,13 +134,15 @@ class Gate:
         """The host has too much to do. `after` is its Retry-After."""
         now = self._spoke = time.monotonic()
         if after:
-            if not self._before and self.active >= self.limit:
-                self._before = self.limit
+            if not self._refusals:
+                self._full = self.active >= self.limit
+            self._refusals += 1
             self._borne = self.active - 1
             self._until = self._spoke = max(self._until, now + after)  # it is not expected to speak before
             self._content = self._until + PROBES * after
             self._admit()
-        self._halve(now)
+        else:
+            self._halve(now)
 
     def missed(self) -> None:
         """The host did not answer in time."""
@@ -187,10 +190,11 @@ class Gate:
 
     def _resume(self) -> None:
         self._timer = None
-        if self._before and self._pause() <= 0:
-            # Halving alone would take a pause for each step.
-            self.limit = max(min(LEAST, self.most), min(self._before, self._borne))
-            self._before = 0
+        if self._refusals and self._pause() <= 0:
+            # Halving would take a pause for each step. One refusal among few requests is that of an object.
+            if self._full or self._refusals > 1:
+                self.limit = max(min(LEAST, self.most), min(self.limit, self._borne))
+            self._refusals = 0
         self._admit()
 
     def _look(self) -> None:

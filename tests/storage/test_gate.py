@@ -96,6 +96,11 @@ def test_a_single_refusal_among_many_says_little_of_the_host() -> None:
         one.refused(after=0.1)
         await asyncio.sleep(0.2)
         assert one.limit == FIRST - 1
+        for _ in range(50):
+            one.leave()
+        one.refused(after=0.1)
+        await asyncio.sleep(0.2)
+        assert one.limit == FIRST - 1  # it was not more than the host bears
 
     run(main())
 
