@@ -121,7 +121,10 @@ class Config:
     """How one connection works. Build it with `Config.load`, which reads the environment and checks values."""
 
     timeout: float = _option(
-        60.0, _positive, "a positive number of seconds", "seconds for one object, all retries included"
+        60.0,
+        _positive,
+        "a positive number of seconds",
+        "seconds for one object, all retries included, but not the wait for others of its host",
     )
     concurrency: int = _option(256, _count, "a whole number of 1 or more", "most connections open at a time")
     max_age: float | None = _option(
