@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ..storage.providers.base import Entry
@@ -69,8 +70,14 @@ class Listings:
     def _begin(self, key: tuple[str, str, int], made_for: Hashable) -> _Listing:
         pattern, narrowed, page_size = key
         pages = self._session.store.entries(pattern, narrowed=narrowed, page_size=page_size)
-        listing = self._all[key] = _Listing(pages, made_for)
+        listing = self._all[key] = _Listing(self._told(pages), made_for)
         return listing
+
+    def _told(self, pages: Iterator[Page]) -> Iterator[Page]:
+        with closing(pages):  # type: ignore[type-var]
+            for root, entries in pages:
+                self._session.listed(entries)
+                yield root, entries
 
     def _scan(self, key: tuple[str, str, int]) -> Iterator[Page]:
         found = self._all.get(key)

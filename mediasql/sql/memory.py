@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from ..media.probe import Answer
 from ..storage.cache.database import AHEAD
 from ..storage.cache.identity import Identity, is_plain
 from ..storage.location import Location
+from ..storage.providers.base import Entry, ObjectInfo
 from ..storage.providers.local import local_path
 from ..storage.store import Store
 
@@ -87,6 +88,7 @@ class Memory:
         self.recalled: Hashable = None  # the last that was found and is on disk
         self._absent: dict[Hashable, Place] = {}  # not on disk, but may come there
         self._generation = disk.generation if disk is not None else 0
+        self._listed: dict[Hashable, tuple[float, ObjectInfo]] = {}  # what listings said, and nobody asked for since
         self._beside: tuple[str, str] | None = None  # a container that was asked for last, and its scope
 
     def find(self, key: Hashable) -> tuple[float, Outcome] | None:
@@ -132,6 +134,30 @@ class Memory:
             self.disk.put(place[0], outcome, version=place[1], at=time.time() + at - time.monotonic())
         return at
 
+    def listed(self, page: Iterable[Entry]) -> None:
+        """A listing has just said this of these objects."""
+        if len(self._listed) >= MOST:
+            self._listed.clear()
+        now = time.monotonic()
+        self._listed.update((entry.url, (now, entry.info)) for entry in page if entry.info.size is not None)
+
+    def said(self, key: Hashable, at: float, listed: ObjectInfo | None) -> ObjectInfo | None:
+        """What a listing said of an object after that time; `listed` where there was none."""
+        found = self._listed.get(key)
+        if found is None:
+            return listed
+        if at < found[0]:
+            return found[1]
+        del self._listed[key]
+        return None
+
+    def confirm(self, key: Hashable, outcome: Answer) -> float:
+        """An answer is true now. Returns when that is."""
+        now = time.monotonic()
+        self._listed.pop(key, None)
+        self._remember(key, now, outcome)
+        return now
+
     def expire(self, key: Hashable) -> None:
         """Take what is known of this object for old."""
         known = self.find(key)
@@ -169,10 +195,14 @@ class Memory:
         if length == 1:
             found = self.disk.value(place[0], column, since)
             reader.told(found is not None)
-            if found is None or not reader.follows(found[0]):
-                return [(url, found[1])] if found is not None else []
+            if found is None or url in self._listed:
+                return []
+            if not reader.follows(found[0]):
+                return [(url, found[1])]
             length = GROWTH
         rows = reader.cut(self.disk.values(place[0], column, since, length + 1))
+        if self._listed:  # a value does not tell of which version it is
+            rows = [row for row in rows if row[0] not in self._listed]
         container = "" if self._store.by_path else container_of(url)
         if container and "::" not in url:
             theirs = [row for row in rows if not row[0].startswith(container) or "::" in row[0]]

@@ -21,7 +21,7 @@ from ..media.answers import opened
 from ..media.probe import Answer, Want, probe_bytes
 from ..storage import loop
 from ..storage.location import Location
-from ..storage.providers.base import ObjectInfo, changed
+from ..storage.providers.base import Entry, ObjectInfo, changed
 from ..storage.providers.local import local_path
 from ..storage.store import Store
 from .ahead import Ahead, Outcome, Wanted
@@ -155,6 +155,7 @@ class Session:
             return outcome
         if known is not None and isinstance(known[1], Answer) and known[1].satisfies(want) and not is_local(url):
             stale = known[1]
+        self._statement_began()
         now = time.monotonic()
         wanted = Wanted(key, Location.parse(url), want, known=stale, anew=anew)
         if self.scout.active:
@@ -199,18 +200,22 @@ class Session:
             if not outcome.satisfies(want):
                 return None
             limit = self.config.max_age
+            listed = self.memory.said(key, at, listed)
             if listed is not None and listed.size is not None:
                 if changed(outcome.object, listed):
                     self.memory.forget(key)
                     self.forget_values()
                     return None
                 if listed.etag is not None and listed.etag == outcome.object.etag:
-                    self._is_good(time.monotonic())
+                    self._statement_began()  # not after the time at which it is confirmed
+                    self._is_good(self.memory.confirm(key, outcome))
                     return outcome  # the store has just said that it is still this version
         else:
             limit = self.config.failure_age
-            if isinstance(outcome, NotFound) and listed is not None and listed.size is not None:
-                limit = 0  # the store has just said that it is there
+            if isinstance(outcome, NotFound):
+                listed = self.memory.said(key, at, listed)
+                if listed is not None and listed.size is not None:
+                    limit = 0  # the store has just said that it is there
         self._is_good(at)
         fresh = at != NEVER if limit is None else time.monotonic() - at <= limit
         return outcome if fresh or at >= self._statement_began() else None
@@ -266,6 +271,16 @@ class Session:
         if len(known) >= MOST_VALUES // 2:
             known.clear()
         known.update(self.memory.values(reader, url, field, since))
+
+    def listed(self, page: list[Entry]) -> None:
+        """A listing says which versions there are: what is known of others is not used, whoever asks for it."""
+        if not page or is_local(page[0].url):
+            return
+        self.memory.listed(page)
+        for values in self._values:
+            if values:
+                for entry in page:
+                    values.pop(entry.url, None)
 
     def forget_values(self) -> None:
         """Ask for every value anew; the answers that they come from may still be known."""

@@ -106,6 +106,12 @@ def test_past_max_age_the_store_is_asked_whether_it_changed(
     assert width(connect(), url) == 6
 
 
+def test_what_was_asked_for_in_a_statement_is_good_for_all_of_it(connect: Connect, web: Web) -> None:
+    con = connect(max_age=0)
+    assert con.execute("SELECT width(?1), height(?1), etag(?1) IS NULL", (web.url(1),)).fetchall() == [(101, 50, 0)]
+    assert web.asked().total() == 1
+
+
 def test_within_max_age_nothing_is_asked(
     connect: Connect, changing: Callable[[int], str], http_server: HttpServer
 ) -> None:
@@ -217,6 +223,25 @@ def test_a_listing_tells_what_changed_of_bytes_too(connect: Connect, s3_server: 
     assert connect(**options).execute(query).fetchall() == rows
     objects = [request.path for request in s3_server.requests() if request.path.endswith(".jpg")]
     assert objects == ["/listed-bytes/o1.jpg"] * 2  # its header, and its bytes
+
+
+def test_a_listing_tells_functions_too(connect: Connect, s3_server: Any) -> None:
+    for number in range(5):
+        s3_server.put("listed-functions", f"o{number}.jpg", picture(10 + number, 5))
+    options = {"storage_options": s3_server.storage_options}
+    con, other = connect(**options), connect(**options)
+    query = "SELECT width(url), etag(url) = etag, height(url), width FROM media('s3://listed-functions/*.jpg')"
+    rows = [(10 + number, 1, 5, 10 + number) for number in range(5)]
+    for each in (con, con, other):
+        assert each.execute(query).fetchall() == rows
+    s3_server.put("listed-functions", "o3.jpg", picture(99, 5))
+    rows[3] = (99, 1, 5, 99)
+    s3_server.reset()
+    for each in (con, other, con, connect(**options, max_age=0)):
+        assert each.execute(query).fetchall() == rows
+        assert each.execute("SELECT width('s3://listed-functions/o3.jpg')").get == 99
+    objects = [request.path for request in s3_server.requests() if request.path.endswith(".jpg")]
+    assert objects == ["/listed-functions/o3.jpg"] * 2  # the last again in a statement without a listing
 
 
 def test_a_listing_makes_no_cache(connect: Connect, s3_server: Any, environment: Path) -> None:
