@@ -90,7 +90,7 @@ class Growing(BaseCache):  # type: ignore[misc]
             return b""
         end = self._start + len(self._data)
         before = b""
-        if self._start <= start <= end:
+        if self._data and self._start <= start <= end:
             if stop <= end:
                 self.hit_count += 1
                 return self._data[start - self._start : stop - self._start]
