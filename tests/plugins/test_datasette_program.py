@@ -97,8 +97,13 @@ def test_the_time_limit_holds_while_servers_hang(tmp_path: Path) -> None:
                 "SELECT max(duration(u)) FROM t",
                 "SELECT length(thumbnail(u, 50, 50)), length(content(u)) FROM t",
             ):
-                took = min(refused(address, sql) for _ in range(3))  # a busy machine may be late, not three times
-                assert LIMIT * 0.9 < took < LIMIT + MARGIN, sql
+                for _ in range(3):  # a busy machine may be late, not three times
+                    took = refused(address, sql)
+                    assert took > LIMIT * 0.9
+                    if took < LIMIT + MARGIN:
+                        break
+                else:
+                    pytest.fail(f"{took:.0f} ms for {sql}")
             page = fetch(f"{address}/data/t")
             assert (page.status, b"SQL query took too long" in page.body) == (400, True)
 
