@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("extension.c", "start.c")
-HEADERS = ("python.h",)
+SOURCES = ("extension.c", "start.c", "tables.c", "values.c")
+HEADERS = ("extension.h", "python.h")
 # SQLite appends it to a name without one, and derives the entry point from the letters before it.
 NAME = "mediasql.dylib" if sys.platform == "darwin" else "mediasql.so"
 _FLAGS = ("-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")

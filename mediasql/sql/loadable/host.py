@@ -25,7 +25,7 @@ _PULSE = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE
 
 
 class Bridge:
-    """The functions of extension.c that Python calls."""
+    """The functions in C that Python calls."""
 
     def __init__(self, path: str) -> None:
         library = ctypes.PyDLL(path)
@@ -91,7 +91,7 @@ class Connection:
         self.check(self._bridge.function(self._host, name.encode(), arity, flags, call))
 
     def create_module(self, name: str, module: Any, **kind: Any) -> None:
-        """What APSW's options say is how extension.c does it."""
+        """What APSW's options say is how tables.c does it."""
         self.check(self._bridge.module(self._host, name.encode(), module))
 
     def set_progress_handler(self, handler: Callable[[], bool] | None, steps: int = 0, *, id: Any = None) -> None:

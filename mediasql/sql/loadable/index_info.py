@@ -7,7 +7,7 @@ from typing import Any
 
 from .routines import Routines
 
-_MOST_LISTED = 31  # arguments that the bits of idxNum can tell to be lists; see `filter` in extension.c
+_MOST_LISTED = 31  # arguments that the bits of idxNum can tell to be lists; see `filter` in tables.c
 
 
 class _Constraint(ctypes.Structure):
