@@ -55,9 +55,10 @@ def copied(crowds: dict[int, Path], tmp_path: Path) -> Callable[[int], Path]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+    """Of the processor, in all threads: others may be busy on this machine as well."""
+    begun = time.process_time()
     work()
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def constant(measured: dict[int, float]) -> bool:
@@ -86,7 +87,7 @@ def test_coming_and_going(copied: Callable[[int], Path]) -> None:
 
 
 def test_looking_up(copied: Callable[[int], Path]) -> None:
-    each, by_hand = {}, {}
+    each, together, by_hand = {}, {}, {}
     for count in COUNTS:
         cache = Cache(copied(count), count * BLOCK)
         names = [identity(f"old/{number * 7919 % count}.jpg") for number in range(1000)]
@@ -97,10 +98,11 @@ def test_looking_up(copied: Callable[[int], Path]) -> None:
         )
         keys = [name.key for name in names[:200]]
         assert [row[1] for row in cache.rows(keys)] == keys
+        together[count] = seconds(lambda cache=cache, names=names: cache.rows([name.key for name in names])) / 1000  # type: ignore[misc]
         by_hand[count] = seconds(lambda cache=cache, keys=keys: [list(cache.rows([key])) for key in keys]) / 200  # type: ignore[misc]
         cache.close()
-    assert constant(each)
-    assert constant(by_hand)
+    for measured in (each, together, by_hand):
+        assert constant(measured)
 
 
 def test_evicting_by_hand(copied: Callable[[int], Path]) -> None:
@@ -143,7 +145,9 @@ def test_opening_after_a_kill(copied: Callable[[int], Path]) -> None:
     objects.put("0", noise(0, 10))
     cache = Cache(folder, 100_000 * BLOCK)
     loop.get()
-    taken = seconds(lambda: cache.get(objects, "0", 0, 10))
+    begun = time.perf_counter()
+    cache.get(objects, "0", 0, 10)
+    taken = time.perf_counter() - begun
     print(taken)
     assert taken < 0.2
     assert Identity(SCOPE, "s3://bucket/old/99999.jpg") in {row[:2] for row in cache.rows()}
