@@ -158,7 +158,7 @@ def test_errors(host: Host, database: Path, statement: str, message: str) -> Non
 def test_a_transient_failure_is_not_stored(
     host: Host, database: Path, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEDIASQL_TIMEOUT", "4")
+    monkeypatch.setenv("MEDIASQL_TIMEOUT", "2")
     broken = f"{web.server.url}/s/503/p1.jpg"
     setup = "CREATE TABLE s(image, w AS (width(image)) STORED)"
     with pytest.raises(HostError, match="503"):
