@@ -69,8 +69,10 @@ class LocalProvider(Provider):
 
 def local_path(location: Location) -> str:
     """The path in the file system that `location` stands for."""
-    paths = possible_paths(location)
-    return next((path for path in paths if os.path.lexists(path)), paths[0])
+    likeliest, *others = possible_paths(location)
+    if not others:
+        return likeliest  # a path is looked at with each call, and asking whether it is there would double that
+    return next((path for path in (likeliest, *others) if os.path.lexists(path)), likeliest)
 
 
 def _is_url(location: Location) -> bool:
