@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from .gate import Gate
@@ -27,13 +28,19 @@ class Commons:
         self.reading: dict[Hashable, asyncio.Future[Chunk | Exception | None] | None] = {}
 
 
-_commons: WeakKeyDictionary[asyncio.AbstractEventLoop, Commons] = WeakKeyDictionary()
+_commons = Commons()
 
 
 def commons() -> Commons:
-    """What is shared on the loop that runs."""
-    here = asyncio.get_running_loop()
-    found = _commons.get(here)
-    if found is None:
-        found = _commons[here] = Commons()
-    return found
+    """What is shared in this process. Only for the loop."""
+    return _commons
+
+
+def _forget() -> None:
+    """In a forked child: what the parent's loop has is the parent's."""
+    global _commons
+    _commons = Commons()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

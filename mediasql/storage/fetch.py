@@ -119,7 +119,8 @@ class Fetcher:
         self._concurrency = config.concurrency
         self._web: Web | None = None
         self._gates: dict[Hashable, Gate] = {}  # those that it uses; other fetchers may use the same
-        self._loop: asyncio.AbstractEventLoop | None = None  # of both
+        self._commons = commons()
+        self._inherited: object = None
 
     async def read(
         self,
@@ -186,8 +187,9 @@ class Fetcher:
         limits: _Limits,
         unless: ObjectInfo | None,
     ) -> Chunk:
-        if self._loop is not (here := asyncio.get_running_loop()):  # in a forked child they are the parent's
-            self._loop, self._web, self._gates = here, None, {}
+        if self._commons is not (here := commons()):  # this is a forked child, and what there is is the parent's
+            self._inherited = self._web, self._gates  # connections complain when they are forgotten without a close
+            self._commons, self._web, self._gates = here, None, {}
         request = await provider.request(location)
         if request is None:
             return await self._from_filesystem(provider, location, start, stop, limits)
@@ -202,7 +204,8 @@ class Fetcher:
         # Buckets have limits of their own, although they may be on one host.
         host = request.url[: request.url.find("/", 8)], location.container
         gate = self._gate(host, self._concurrency)
-        await limits.enter(gate)
+        if not gate.passes():
+            await limits.enter(gate)
         try:
             guards = None if self._policy is None else self._policy.hops(location, provider.is_own)
             chunk = await self._web.get(request, start, stop, guards)
@@ -228,7 +231,7 @@ class Fetcher:
     def _gate(self, host: Hashable, most: int) -> Gate:
         gate = self._gates.get(host)
         if gate is None:
-            gates = commons().gates
+            gates = self._commons.gates
             gate = gates.get((host, most))
             if gate is None:
                 gate = gates[host, most] = Gate(most)
@@ -239,7 +242,8 @@ class Fetcher:
         self, provider: Provider, location: Location, start: int, stop: int, limits: _Limits
     ) -> Chunk:
         gate = self._gate(location.scheme, threads.MOST)
-        await limits.enter(gate)
+        if not gate.passes():
+            await limits.enter(gate)
         reading = asyncio.get_running_loop().run_in_executor(
             threads.of(location.scheme), provider.read, location, start, stop
         )
@@ -278,7 +282,7 @@ class Fetcher:
         """Close connections that nobody else uses. The next read opens them again."""
         web, self._web = self._web, None
         self._gates.clear()
-        if web is not None and self._loop is asyncio.get_running_loop():
+        if web is not None and self._commons is commons():
             await web.leave(self)
 
 
@@ -293,12 +297,9 @@ class _Limits:
 
     async def enter(self, gate: Gate) -> None:
         """Wait at `gate`. Raises TimeoutError where its host seems dead."""
-        before = self.deadline.at
-        if not gate.open:
-            self._timeout.reschedule(None)
+        self._timeout.reschedule(None)
         await gate.enter(self.deadline)
-        if self.deadline.at != before or self._timeout.when() is None:
-            self._restart()
+        self._restart()
 
     def extend(self, seconds: float) -> None:
         """Something took that time that is not the object's."""

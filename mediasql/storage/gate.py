@@ -81,27 +81,38 @@ class Gate:
         """Whether a request may pass without waiting."""
         return self.active < self.limit and not self._waiting and not (self._until and self._pause() > 0)
 
+    def passes(self) -> bool:
+        """Take a place, if one is to be had without waiting. `leave` gives it back."""
+        now = time.monotonic()
+        if not self.active and not self._waiting and now - self._left > IDLE:
+            self._answered = self._spoke = now
+            self._missed = 0
+        if not self.open or self._missed >= LEAST:
+            return False
+        self.active += 1
+        return True
+
     async def enter(self, deadline: Deadline | None = None) -> None:
         """Wait for a place; first come, first served. `leave` gives it back. Raises TimeoutError.
 
         The time is not the object's, and moves its `deadline`. Who would be given up before the server wants to be
         asked again does not wait for that: it has nothing to lose, and the server may mean other objects only.
         """
-        now = time.monotonic()
-        if not self.active and not self._waiting and now - self._left > IDLE:
-            self._answered = self._spoke = now
-            self._missed = 0
+        if self.passes():
+            return
+        began = time.monotonic()
         if self.open:
             self.active += 1
         else:
-            await self._wait(now, deadline.seconds if deadline is not None else math.inf)
-            if deadline is not None:
-                deadline.at += time.monotonic() - now
-        if self._missed >= LEAST and deadline is not None:
-            deadline.at = min(deadline.at, time.monotonic() + self._patience(deadline.seconds))
+            await self._wait(began, deadline.seconds if deadline is not None else math.inf)
+        if deadline is not None:
+            now = time.monotonic()
+            deadline.at += now - began
+            if self._missed >= LEAST:
+                deadline.at = min(deadline.at, now + self._patience(deadline.seconds))
 
-    async def _wait(self, now: float, seconds: float) -> None:
-        place = _Place(asyncio.get_running_loop().create_future(), now, seconds)
+    async def _wait(self, since: float, seconds: float) -> None:
+        place = _Place(asyncio.get_running_loop().create_future(), since, seconds)
         self._waiting.append(place)
         self._admit()
         if self._watch is None:
