@@ -92,7 +92,7 @@ def proxied() -> ForbiddenByPolicy:
     """The error for what would go through a proxy, which looks names up by itself."""
     return ForbiddenByPolicy(
         "refused by policy: it would go through a proxy, so that its address cannot be checked here; the owner can "
-        "allow it by a prefix of the URL with this host in `allow` (MEDIASQL_ALLOW)"
+        "allow it by a prefix of the URL with this host in the option `allow`"
     )
 
 
@@ -103,5 +103,5 @@ def _written(host: str, address: Address) -> str:
 def _refusal(host: str, why: str) -> ForbiddenByPolicy:
     return ForbiddenByPolicy(
         f"refused by policy: {why}, and a database that is not trusted reaches public addresses only; the owner can "
-        f"allow it by a prefix of the URL with this host in `allow` (MEDIASQL_ALLOW)"
+        f"allow it by a prefix of the URL with this host in the option `allow`"
     )

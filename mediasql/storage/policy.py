@@ -63,7 +63,7 @@ class Policy:
         if not named and (why := self._forbids(location, places)):
             raise ForbiddenByPolicy(
                 f"refused by policy: profile {self.profile!r} {why}; the owner can allow it by a prefix of the URL, or "
-                "a directory, in `allow` (MEDIASQL_ALLOW)"
+                "a directory, in the option `allow`"
             )
         if location.scheme in WEB:
             check_host(places[0].container.rpartition(":")[0])

@@ -456,7 +456,7 @@ def test_a_refusal_raises_is_recorded_and_sends_nothing(server: HttpServer) -> N
         "UPDATE t SET u = content(u)",
     ]
     for statement in statements:
-        with pytest.raises(ForbiddenByPolicy, match=r"127\.0\.0\.1 is a loopback address.*MEDIASQL_ALLOW"):
+        with pytest.raises(ForbiddenByPolicy, match=r"127\.0\.0\.1 is a loopback address.*the option `allow`"):
             con.execute(statement).fetchall()
     recorded = con.execute("SELECT url, function, kind FROM media_errors WHERE function = 'width'").fetchall()
     assert recorded == [(url, "width", "refused")]
