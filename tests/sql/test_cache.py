@@ -213,6 +213,23 @@ def test_a_scan_larger_than_the_cache_streams_through(connect: Connect, http_ser
     assert con.execute("SELECT bytes <= 1000000 AND bytes > 0 FROM media_cache_stats").get == 1
 
 
+def test_the_next_scan_of_more_than_the_cache_finds_about_what_fits(connect: Connect, http_server: HttpServer) -> None:
+    urls = []
+    for number in range(40):
+        http_server.put("cached", f"c{number}.bin", bytes([number]) * 50_000)
+        urls.append(http_server.at(f"cached/c{number}.bin"))
+    asked = []
+    for _ in range(3):
+        con = connect(cache_size=1_000_000)  # room for half of them
+        table(con, urls)
+        http_server.reset()
+        assert con.execute("SELECT sum(length(content(u))) FROM t").get == 40 * 50_000
+        asked.append(len(http_server.requests()))
+        con.close()
+    assert asked[0] == 40
+    assert max(asked[1:]) < 32
+
+
 def test_the_database_of_the_cache_is_read_by_other_tools(connect: Connect, web: Web, environment: Path) -> None:
     con = connect()
     con.execute("SELECT width(?)", (web.url(1),)).fetchall()
