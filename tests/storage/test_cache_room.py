@@ -82,6 +82,18 @@ def test_what_is_read_twice_at_once_stays_long_enough(objects: Objects, make: Ca
         assert asked < 60 or not turn
 
 
+def test_so_does_what_is_large_for_the_cache(objects: Objects, tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 4 * BLOCK)
+    for _ in range(3):
+        for number in range(8):
+            before = len(objects.asked)
+            for _ in range(3):
+                cache.get(objects, str(number), 0, BLOCK)
+                cache.flush()
+            assert len(objects.asked) <= before + 1
+    cache.close()
+
+
 def test_who_turns_to_other_objects_gets_the_room_for_them(objects: Objects, make: Callable[[], Cache]) -> None:
     cache = make()
     first, second = range(40), range(50, 90)

@@ -90,9 +90,8 @@ def evict(connection: apsw.Connection, capacity: int) -> None:
     now = totals(connection)
     held, passing, evicted = now.held, now.passing, now.evicted
     while held > capacity:
-        kinds = (1, 0) if passing > capacity // PASSING else (0, 1)
-        found = next(filter(None, (_idle(connection, kind) for kind in kinds)), None)
-        if found is None:
+        found = _next(connection, passing > capacity // PASSING)
+        if not found:
             break
         for id, scope, key, size, last_use, kind in found:
             connection.execute("DELETE FROM objects WHERE id = ?", (id,))
@@ -102,10 +101,17 @@ def evict(connection: apsw.Connection, capacity: int) -> None:
             evicted += 1
             held -= size
             passing -= size * kind
-            if held <= capacity or (kind == kinds[0] == 1 and passing <= capacity // PASSING):
+            if held <= capacity or (kind and passing <= capacity // PASSING):
                 break
     if evicted != now.evicted:
         connection.execute("UPDATE totals SET evicted = ?", (evicted,))
+
+
+def _next(connection: apsw.Connection, passing_first: bool) -> list[Any]:
+    passing = _idle(connection, 1)
+    if passing_first and len(passing) > 1:
+        return passing[:-1]  # the last may be about to be read again, whatever its size
+    return _idle(connection, 0) or passing
 
 
 def _idle(connection: apsw.Connection, passing: int) -> list[Any]:
