@@ -129,6 +129,7 @@ def test_any_bytes_of_the_files(objects: Objects, sound: Path, tmp_path: Path) -
         "ALTER TABLE objects DROP COLUMN hits",
         "CREATE TRIGGER spoilt BEFORE INSERT ON objects BEGIN SELECT raise(FAIL, 'no'); END; DROP TRIGGER dropped",
         "INSERT INTO removed VALUES ('/tmp/mediasql-not-ours'), ('../../outside'), (CAST(x'ff' AS TEXT))",
+        "INSERT INTO removed VALUES (x'ff'), ('a/1.' || char(0)), ('../outside')",
     ],
 )
 def test_any_values(sql: str, objects: Objects, sound: Path, tmp_path: Path, no_pauses: None) -> None:

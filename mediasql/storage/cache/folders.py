@@ -26,7 +26,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = "lock"
-_NAME = re.compile(r"[0-9a-f-]+/[0-9]+(\.[^/]*)?", re.ASCII)
+_NAME = re.compile(r"[0-9a-f-]+/[0-9]+(\.[^/\0]*)?", re.ASCII)
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
 _ATTEMPTS = 10
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -155,7 +155,9 @@ class Dead:
 
 def remove(root: Path, name: str) -> bool:
     """Delete a file, and its folder when that was the last. Whether it is gone."""
-    if _NAME.fullmatch(name) is None:  # the database is damaged: it must not name files elsewhere
+    if (
+        not isinstance(name, str) or _NAME.fullmatch(name) is None
+    ):  # of a damaged database: it may name no file elsewhere
         return True
     try:
         os.unlink(root / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -137,18 +138,17 @@ class Keeper:
             )
             return [change(connection) for change, _ in changes] + [self._settle(connection)]
 
+        why = ""
         try:
             after = self._database.write(work)
         except Exception as error:  # a mistake of ours must not end the thread that everybody waits for
-            after = None
-            self._failed(f"{type(error).__name__}: {error}")
-        else:
-            if after is None:
-                self._failed("")
-        told = [then for then in after or () if then is not None]
+            after, why = None, f"{type(error).__name__}: {error}"
+        told: list[Callable[[], None]] = [partial(self._failed, why)] if after is None else []
+        told += [then for then in after or () if then is not None]
         told += [partial(done, after is not None) for _, done in changes]
         for tell in told:
             try:
                 tell()
             except Exception as error:  # nor may one, for the others
-                self._failed(f"{type(error).__name__}: {error}")
+                with suppress(Exception):
+                    self._failed(f"{type(error).__name__}: {error}")

@@ -164,9 +164,9 @@ class Shelf:
                 "SELECT file, held FROM objects WHERE leases = 0 ORDER BY last_use LIMIT ?", (AT_ONCE,)
             ):
                 # What is gone already makes no room again, or this would have no end.
-                if freed < wanted and (self.files.root / file).exists() and remove(self.files.root, file):
+                if freed < wanted and (self.files.root / str(file)).exists() and remove(self.files.root, file):
                     gone.append(file)
-                    freed += size
+                    freed += int(size)
             if gone:
                 self._database.shrink()
 
