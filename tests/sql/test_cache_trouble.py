@@ -17,7 +17,7 @@ import mediasql
 from mediasql.storage.cache import database, place, shelf
 from tests.servers.http import HttpServer
 from tests.sql.conftest import Connect, picture
-from tests.storage.test_cache_bytes_trouble import in_child
+from tests.storage.objects import in_child
 
 COUNT = 12
 SQL = "SELECT number, length(content(u)), substr(content(u), 200000, 3), width(p) FROM t ORDER BY number"

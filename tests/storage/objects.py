@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -113,3 +114,29 @@ class Cache(Blocks):
 
     def leased(self, objects: Objects, name: str, extension: str = "jpg", **options: Any) -> Lease:
         return loop.run(self.lease(identity(name), objects.reader(name), extension, **options))
+
+
+def content(blocks: Blocks, objects: Objects, name: str) -> bytes:
+    return loop.run(whole(blocks, identity(name), objects.reader(name)))
+
+
+def filled(count: int, size: int) -> Objects:
+    objects = Objects()
+    for number in range(count):
+        objects.put(str(number), noise(number, size))
+    return objects
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run `work` in a child of this process; the process id."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+    return child
