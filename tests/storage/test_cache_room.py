@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mediasql.storage.cache import blocks as module
 from mediasql.storage.cache import room
 from mediasql.storage.cache.catalogue import BLOCK
 from tests.storage.objects import Cache, Objects, noise
@@ -127,3 +128,24 @@ def test_what_is_asked_for_as_a_file_is_fetched_once(objects: Objects, make: Cal
         with cache.leased(objects, str(number)) as lease:
             assert lease.path.read_bytes() == objects.data[str(number)]
     assert len(objects.asked) == before + 10
+
+
+def test_nothing_goes_before_it_is_known_what_fits(objects: Objects, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    scan(cache, objects, range(ROOM))
+    cache.close()
+
+    def capacity(held: int) -> int:
+        module._known[tmp_path].clean()  # as another thread may do just then
+        return held + BLOCK
+
+    try:
+        found = module.blocks(tmp_path, capacity, print)
+        assert found.capacity == (ROOM + 1) * BLOCK
+        assert found.stats().held == ROOM * BLOCK
+        assert module.blocks(tmp_path, lambda held: held // 2, print) is found
+        found.keeper.call(lambda connection: None, None)
+        assert found.stats().held == ROOM * BLOCK // 2
+        found.close()
+    finally:
+        module._known.pop(tmp_path, None)
