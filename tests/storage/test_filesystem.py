@@ -161,7 +161,7 @@ def test_a_file_reads_as_one_in_memory(steps: list[tuple[int, int]]) -> None:
 def test_a_header_costs_little(fs: MediaFileSystem, photos: Server) -> None:
     with fs.open("s3://fs-photos/2024/raw/e.bin") as file:
         assert file.read(10) == DATA[:10]
-    assert sum(request.bytes for request in photos.requests()) <= 3 * BLOCK
+    assert sum(request.bytes for request in photos.requests()) <= BLOCK
 
 
 def test_an_object_that_changes_while_it_is_open(fs: MediaFileSystem, photos: Server) -> None:
