@@ -135,14 +135,14 @@ class Answers:
         """One column of MediaInfo or ObjectInfo, where it is known and was so at `since` or later; and its number."""
         latest = time.time() + AHEAD
         found = self._read(records.VALUE[column], (identity.key, identity.scope, since, latest))
-        rows = records.sound_values(identity.scope, found)
+        rows = records.sound_values(identity.scope, column, found)
         known = [row for row in self._known(identity.scope, rows) if row[1] == identity.key]
         return (known[0][0], known[0][3]) if known else None
 
     def values(self, identity: Identity, column: str, since: float, count: int) -> list[tuple[str, Any]]:
         """The same of `identity` and of those written after it, as `run`."""
         bindings = (*_run(identity, count), since, time.time() + AHEAD, count)
-        rows = records.sound_values(identity.scope, self._read(records.VALUES_OF[column], bindings))
+        rows = records.sound_values(identity.scope, column, self._read(records.VALUES_OF[column], bindings))
         return [(row[1], row[3]) for row in self._known(identity.scope, rows)]
 
     def _read(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:

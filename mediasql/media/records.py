@@ -41,7 +41,7 @@ ON CONFLICT(scope, key) DO UPDATE SET parsers = {PARSERS}, last_use = excluded.l
 WHERE excluded.checked >= answers.checked OR answers.checked > ?3 + {AHEAD}
 """
 ROW = f"id, key, {', '.join(COLUMNS)}, seal"
-_VALUE = {name: f"id, key, checked, {name}, substr(seals, {4 * at + 1}, 4)" for at, name in enumerate(VALUES)}
+_VALUE = {name: f"id, key, checked, {name}, seals" for name in VALUES}
 _THIS = f"FROM answers WHERE key = ? AND scope = (SELECT id FROM scopes WHERE scope = ?) AND parsers = {PARSERS}"
 # Those that were written after one lie behind it, and a statement that asks again mostly asks in the same order.
 # The plus keeps SQLite from going through the index of all keys, and sorting them.
@@ -81,15 +81,16 @@ def sound(scope: str, rows: Sequence[Any]) -> list[Any]:
     return [row for row in rows if _crc(start, row[1:-1]) == row[-1]]
 
 
-def sound_values(scope: str, rows: Sequence[Any]) -> list[Any]:
+def sound_values(scope: str, column: str, rows: Sequence[Any]) -> list[Any]:
     """Those of the rows of VALUE or VALUES_OF that are."""
     start, crc, dumps = _start(scope), zlib.crc32, marshal.dumps
     try:
         seals = array("I", b"".join([row[4] for row in rows]))
     except (TypeError, ValueError):
         return []
-    if len(seals) != len(rows):
+    if len(seals) != len(rows) * len(VALUES):
         return []
+    seals = seals[VALUES.index(column) :: len(VALUES)]
     return [row for row, seal in zip(rows, seals, strict=True) if crc(dumps(row[1:4], 2), start) == seal]
 
 
