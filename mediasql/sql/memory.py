@@ -26,6 +26,8 @@ Place = tuple[Identity, str | None]  # by what name, and of local files in which
 MOST = 50_000  # objects; some 30 MB
 GROWTH = 4
 LONGEST = 4096  # answers that are loaded together
+STRAYS = 64  # look-ups in no order, after each of which
+AROUND = 512  # answers are loaded
 NEAR = 8  # numbers between two answers that were asked for as they lie, for others may have been written between them
 NEVER = float("-inf")  # the time of what has to be asked for anew, however long answers are good
 _WRITTEN = 5 * DELAY  # seconds after which what was kept is on disk, mostly
@@ -42,6 +44,7 @@ class Reader:
         self.next: str | None = None  # the one that follows those that were loaded
         self._failures = 0
         self._passed = 0
+        self._strays = 0
 
     def length(self, key: str) -> int:
         """How many to load, beginning with `key`; 1 where it has to be looked up by itself."""
@@ -55,6 +58,16 @@ class Reader:
         if follows:
             self._length = GROWTH
         return follows
+
+    def strays(self) -> bool:
+        """Whether so many did not that it is worth loading what lies around, for those that come in any order.
+
+        Where all that is known is asked for, that takes half of the time; where little of it is, it adds a third.
+        """
+        self._strays = (self._strays + 1) % STRAYS
+        if not self._strays:
+            self._length = AROUND
+        return not self._strays
 
     def cut(self, rows: list[tuple[str, T]]) -> list[tuple[str, T]]:
         """`rows`, by key, but for the one more that tells what would come next."""
@@ -197,9 +210,12 @@ class Memory:
             reader.told(found is not None)
             if found is None or url in self._listed:
                 return []
-            if not reader.follows(found[0]):
+            if reader.follows(found[0]):
+                length = GROWTH
+            elif reader.strays():
+                length = AROUND
+            else:
                 return [(url, found[1])]
-            length = GROWTH
         rows = reader.cut(self.disk.values(place[0], column, since, length + 1))
         if self._listed:  # a value does not tell of which version it is
             rows = [row for row in rows if row[0] not in self._listed]

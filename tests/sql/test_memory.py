@@ -734,7 +734,7 @@ def test_known_answers_are_looked_up_once(
     web.asked()
     assert con.execute("SELECT sum(width(u)) FROM t").get == 300 * 101
     assert web.asked().total() == 0
-    assert reads < (20 if order == "as they lie" else 320)
+    assert reads < (20 if order == "as they lie" else 250)
 
 
 def test_a_clock_that_was_set_back_does_not_keep_answers_for_ever(
