@@ -124,6 +124,7 @@ def test_any_bytes_of_the_files(objects: Objects, sound: Path, tmp_path: Path) -
         "DELETE FROM totals",
         "UPDATE totals SET held = 'much'",
         "UPDATE totals SET held = -1000000000, generation = NULL",
+        "UPDATE totals SET held = -1",
         "DROP TABLE parts",
         "DROP TABLE leases",
         "ALTER TABLE objects DROP COLUMN hits",
@@ -156,6 +157,16 @@ def test_the_bytes_of_one_object_never_pass_for_those_of_another(objects: Object
     assert cache.all(objects, "3") == objects.data["3"]
     assert cache.all(objects, "7") == objects.data["7"]
     cache.close()
+
+
+def test_a_file_format_that_sqlite_does_not_know(
+    objects: Objects, sound: Path, tmp_path: Path, no_pauses: None
+) -> None:
+    folder = Path(shutil.copytree(sound, tmp_path / "cache"))
+    with (folder / "bytes-v1" / "catalog.db").open("r+b") as file:
+        file.seek(44)  # the schema's format
+        file.write(b"\0\0\0\x63")
+    check(Cache(folder), objects)
 
 
 @pytest.mark.parametrize("said", [{"etag": "\udcff"}, {"size": 1 << 70}], ids=["no text", "no number"])

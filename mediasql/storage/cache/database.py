@@ -183,7 +183,7 @@ class Database:
         The connection is closed. Raises `error` where that is a mistake of ours.
         """
         unclear = not isinstance(error, (apsw.Error, OSError, Unusable, Damaged)) or isinstance(error, _OURS)
-        damaged = isinstance(error, _DAMAGED) or (unclear and connection is not None and not self._sound(connection))
+        damaged = isinstance(error, _DAMAGED) or (unclear and (connection is None or not self._sound(connection)))
         if connection is not None:
             with suppress(apsw.Error):
                 connection.close(True)

@@ -59,7 +59,11 @@ class Totals(NamedTuple):
 def totals(connection: apsw.Connection) -> Totals:
     """Raises Damaged."""
     row: Any = connection.execute(f"SELECT {', '.join(Totals._fields)} FROM totals").fetchone()
-    if row is None or not isinstance(row[0], bytes) or not all(isinstance(count, int) for count in row[1:]):
+    if (
+        row is None
+        or not isinstance(row[0], bytes)
+        or not all(isinstance(count, int) and count >= 0 for count in row[1:])
+    ):
         raise Damaged("the totals of the catalogue are not as they were written")
     return Totals(*row)
 
