@@ -196,7 +196,7 @@ class Database:
             raise error
         self.unusable = isinstance(error, Unusable)
         self.full = isinstance(error, apsw.FullError)
-        self._trouble(str(error))
+        self._trouble((isinstance(error, OSError) and error.strerror) or str(error))
         return False
 
     def _sound(self, connection: apsw.Connection) -> bool:
