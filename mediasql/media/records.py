@@ -16,15 +16,16 @@ from ..storage.cache.database import AHEAD
 from .info import PARSERS
 from .kept import COLUMNS, VALUES, Kept
 
-LAYOUT = 2  # of the database
+LAYOUT = 3  # of the database
 SCHEMA = f"""
 CREATE TABLE scopes(id INTEGER PRIMARY KEY, scope TEXT NOT NULL UNIQUE);
 CREATE TABLE answers(
   id INTEGER PRIMARY KEY, scope INTEGER NOT NULL, key TEXT NOT NULL,
   parsers INTEGER NOT NULL, first_use REAL NOT NULL, last_use REAL NOT NULL, hits INTEGER NOT NULL DEFAULT 0,
+  seal INTEGER NOT NULL,  -- of all columns that follow
+  seals BLOB NOT NULL,    -- of each value with `checked`, four bytes each; both stand here, since what is
+                          -- behind a long EXIF is read slowly
   {", ".join(COLUMNS)},
-  seal INTEGER NOT NULL,  -- of all columns
-  seals BLOB NOT NULL,    -- of each value with `checked`, four bytes each
   UNIQUE(scope, key));
 CREATE INDEX by_use ON answers(last_use);
 CREATE TABLE total(answers INTEGER NOT NULL);
