@@ -15,6 +15,7 @@ _INFO = tuple(field.name for field in fields(MediaInfo) if field.name not in ("e
 _OBJECT = ("size", "last_modified", "etag", "declared_type")
 COLUMNS = ("version", "checked", *_OBJECT, "failure", "message", "status", *_INFO, "exif", "streams")
 VALUES = (*_OBJECT, *_INFO)
+_AS_THEY_ARE = frozenset({str, int, type(None)})
 _INFO_AT = COLUMNS.index(_INFO[0])
 _FAILURE_AT = COLUMNS.index("failure")
 
@@ -31,7 +32,7 @@ def as_columns(outcome: Outcome, version: str | None, at: float) -> Kept:
     info = outcome.info if isinstance(outcome, Answer) else None
     # A failure without an object is one of asking, with it one of understanding.
     kind = None if failure is None else type(failure).__name__
-    told = [None] * len(_INFO) if info is None else [_plain(getattr(info, name)) for name in _INFO]
+    told = [None] * len(_INFO) if info is None else _told(info)
     streams = json.dumps([_given(stream) for stream in info.streams]) if info is not None and info.streams else None
     return (
         version,
@@ -47,6 +48,11 @@ def as_columns(outcome: Outcome, version: str | None, at: float) -> Kept:
         None if info is None else info.exif,
         streams,
     )
+
+
+def _told(info: MediaInfo) -> list[Any]:
+    values = [getattr(info, name) for name in _INFO]
+    return [value if value.__class__ in _AS_THEY_ARE else _plain(value) for value in values]
 
 
 def _plain(value: Any) -> Any:

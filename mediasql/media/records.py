@@ -10,6 +10,7 @@ import marshal
 import zlib
 from array import array
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from ..storage.cache.database import AHEAD
@@ -34,13 +35,14 @@ CREATE TRIGGER one_more AFTER INSERT ON answers BEGIN UPDATE total SET answers =
 CREATE TRIGGER one_less AFTER DELETE ON answers BEGIN UPDATE total SET answers = answers - 1; END
 """
 _WRITTEN = (*COLUMNS, "seal", "seals")
-INSERT = f"""
-INSERT INTO answers(scope, key, parsers, first_use, last_use, {", ".join(_WRITTEN)})
-VALUES (?1, ?2, {PARSERS}, ?3, ?3, {", ".join(f"?{at}" for at in range(4, 4 + len(_WRITTEN)))})
+_INSERT = f"""
+INSERT INTO answers(parsers, first_use, last_use, scope, key, {", ".join(_WRITTEN)})
+VALUES %s
 ON CONFLICT(scope, key) DO UPDATE SET parsers = {PARSERS}, last_use = excluded.last_use,
   {", ".join(f"{name} = excluded.{name}" for name in _WRITTEN)}
-WHERE excluded.checked >= answers.checked OR answers.checked > ?3 + {AHEAD}
+WHERE excluded.checked >= answers.checked OR answers.checked > ?1 + {AHEAD}
 """
+TOGETHER = (64, 8, 1)  # records of one INSERT; SQLite gives the GIL away, and has to get it back, for each statement
 ROW = f"id, key, {', '.join(COLUMNS)}, seal"
 _VALUE = {name: f"id, key, checked, {name}, seals" for name in VALUES}
 _THIS = f"FROM answers WHERE key = ? AND scope = (SELECT id FROM scopes WHERE scope = ?) AND parsers = {PARSERS}"
@@ -67,13 +69,20 @@ _CHECKED = COLUMNS.index("checked")
 _PLACES = [COLUMNS.index(name) for name in VALUES]
 
 
+@cache
+def insert(count: int) -> str:
+    """The INSERT of so many records; its bindings are the time, and for each its scope and what `sealed` gives."""
+    record = f"({PARSERS}, ?1, ?1, {', '.join('?' * (2 + len(_WRITTEN)))})"
+    return _INSERT % ", ".join([record] * count)
+
+
 def sealed(scope: str, key: str, columns: Kept) -> tuple[Any, ...]:
-    """A record of `columns`, as INSERT takes it behind scope, key and time."""
+    """A record of `columns`, as INSERT takes it behind its scope."""
     start = _start(scope)
     checked = columns[_CHECKED]
     values = [columns[place] for place in _PLACES]
     seals = array("I", [0 if value is None else _crc(start, (key, checked, value)) for value in values])
-    return *columns, _crc(start, (key, *columns)), seals.tobytes()
+    return key, *columns, _crc(start, (key, *columns)), seals.tobytes()
 
 
 def sound(scope: str, rows: Sequence[Any]) -> list[Any]:

@@ -15,7 +15,7 @@ class Segments:
 
     def __init__(self) -> None:
         self._starts: list[int] = []
-        self._data: list[bytearray] = []
+        self._data: list[bytes | bytearray] = []  # as it came, until more is read just behind it
 
     def add(self, start: int, data: bytes) -> None:
         """Keep `data`, which lies at `start`."""
@@ -23,20 +23,26 @@ class Segments:
             return
         at = bisect_right(self._starts, start) - 1
         if at >= 0 and self._starts[at] + len(self._data[at]) >= start:
-            segment, offset = self._data[at], start - self._starts[at]
+            segment, offset = self._growing(at), start - self._starts[at]
             segment[offset : offset + len(data)] = data  # appends in place when a file is read on and on
         else:
             at += 1
             self._starts.insert(at, start)
-            self._data.insert(at, bytearray(data))
-            segment = self._data[at]
-        end = self._starts[at] + len(segment)
+            self._data.insert(at, data)
+        end = self._starts[at] + len(self._data[at])
         upto = at + 1
         while upto < len(self._starts) and self._starts[upto] <= end:
+            segment = self._growing(at)
             segment += self._data[upto][end - self._starts[upto] :]
             end = self._starts[at] + len(segment)
             upto += 1
         del self._starts[at + 1 : upto], self._data[at + 1 : upto]
+
+    def _growing(self, at: int) -> bytearray:
+        segment = self._data[at]
+        if not isinstance(segment, bytearray):
+            segment = self._data[at] = bytearray(segment)
+        return segment
 
     def known_to(self, start: int) -> int:
         """The end of the segment that holds `start` or ends there; `start` itself when none does."""

@@ -21,17 +21,18 @@ from ..storage.store import Store
 from .workshop import Result, Work, Workshop
 
 _FEW = 16
-_GATHER = 0.005  # seconds for which answers are gathered while more than a few are on their way
+TURN = 0.02  # seconds for which a statement, or its scout, may keep the loop waiting
+_GATHER = 0.01  # seconds for which answers are gathered while more than a few are on their way
 _GRACE = 0.1  # seconds without a question, after which no more files are opened ahead
 _POLL = 0.05  # seconds between looks at whether the query was interrupted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wanted:
     """One answer that is needed, or will be. `key` tells objects, and versions of local files, apart."""
 
     key: Hashable
-    location: Location
+    url: str  # '' where there is a call to be made
     want: Want
     work: Work | None = None  # a call to be made, not an object to be probed
     known: Answer | None = None  # the answer as long as the object is still of that version
@@ -106,6 +107,10 @@ class Ahead:
         """Whether an answer is on its way, or there; perhaps one that was wanted for less."""
         return key in self._wanted
 
+    def is_coming(self, key: Hashable) -> bool:
+        """Whether an answer is on its way, and not there yet."""
+        return key in self._wanted and key not in self._outcomes
+
     def owner(self, key: Hashable) -> Hashable:
         """The execution for which it is on its way."""
         return self._wanted.get(key)
@@ -168,8 +173,10 @@ class Ahead:
                 continue
             if time.monotonic() >= self.waiting.next:
                 self.waiting.look()
+            loop.turn.end()
             if not self._arrived.wait(_POLL):
                 check()
+            loop.turn.take(TURN)
 
     def adopt(self, key: Hashable) -> None:
         """It is on its way for an execution that ended, and now for whoever waits for it."""
@@ -285,10 +292,11 @@ class Ahead:
         deadline = time.monotonic() + self._store.config.timeout
         outcome: Answer | MediaError
         try:
-            read = self._store.reader(item.location, deadline, anew=item.anew)
+            location = Location.parse(item.url)
+            read = self._store.reader(location, deadline, anew=item.anew)
             if item.known is not None:
                 read = _unless(item.known.object, read)
-            outcome = await probe(read, extension=item.location.extension, want=item.want, plan=self._plan)
+            outcome = await probe(read, extension=location.extension, want=item.want, plan=self._plan)
         except NotModified:
             assert item.known is not None
             outcome = item.known
@@ -298,6 +306,7 @@ class Ahead:
             outcome = TransientError(f"a mistake in mediasql: {error!r}")
         self._outcomes[item.key] = time.monotonic(), outcome
         self.files += 1
+        loop.turn.give_way()
         if item.key == self._awaited:
             # Waking the connection's thread for each answer would cost as much as fetching it.
             if self._active > _FEW:

@@ -39,6 +39,8 @@ def _remembering(call: Callable[..., Any], session: Session, field: str | None) 
             value = known.get(argument, _MISSING)
             if value is not _MISSING and clock() < session.remembered_until:
                 return value
+            if field and scout.active and scout.awaits(argument):
+                return None
             if (
                 field
                 and not scout.repeats

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 MOST_RECENT = 32 * 1024 * 1024  # bytes of results kept for the next call of the same statement
-_NOWHERE = Location.parse("")
 
 
 class Recent:
@@ -83,12 +82,11 @@ def wanted(session: Session, kind: Hashable, value: str | bytes, arguments: tupl
     """The call of `kind`, such as a function, on one media; arguments that SQL tells apart make other calls."""
     if isinstance(value, bytes):
         about: Hashable = hashlib.blake2b(value, digest_size=20).digest()
-        location = _NOWHERE
     else:
-        about, location = session.version(value), Location.parse(value)
+        about = session.version(value)
     # 1, 1.0 and True are equal in Python.
     key = (kind, about, tuple((type(argument), argument) for argument in arguments))
-    return Wanted(key, location, Want.OBJECT, work)
+    return Wanted(key, "", Want.OBJECT, work)
 
 
 @dataclass(frozen=True, slots=True)

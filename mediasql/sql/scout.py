@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ..media.probe import Answer
-from .ahead import Ahead, GivenUp, Outcome, Wanted
+from ..media.probe import Answer, Want
+from ..storage import loop
+from .ahead import TURN, Ahead, GivenUp, Outcome, Wanted
 from .tokens import tokenize
 
 if TYPE_CHECKING:
@@ -184,6 +185,13 @@ class Scout:
                 raise _Full
         raise Noted
 
+    def awaits(self, url: str) -> bool:
+        """While scouting: whether the header of a remote object is on its way, so that nothing is to be noted."""
+        if not self._ahead.is_coming(url) or ((noted := self._notes.get(url)) and noted.want < Want.HEADER):
+            return False
+        self.meets(url)
+        return True
+
     @property
     def repeats(self) -> bool:
         """Whether the scout runs over what the statement itself has come by already."""
@@ -289,6 +297,7 @@ class Scout:
         cursor = self._session.statement.cursor()
         connection.set_progress_handler(clock.is_late, _STEPS, id=clock)
         self.active, self.ignored = True, execution.ignored
+        loop.turn.take(TURN)
         try:
             with self._session.statement.unwatched():
                 for bindings in many:

@@ -155,17 +155,16 @@ class Session:
             return outcome
         if known is not None and isinstance(known[1], Answer) and known[1].satisfies(want) and not is_local(url):
             stale = known[1]
+        if self.scout.active:
+            return self._foreseen(Wanted(key, url, want, known=stale, anew=anew))
         self._statement_began()
         now = time.monotonic()
-        wanted = Wanted(key, Location.parse(url), want, known=stale, anew=anew)
-        if self.scout.active:
-            return self._foreseen(wanted)
         if self._failed and self._failed_in != (moment := self.statement.moment):
             self._failed.clear()
             self._failed_in = moment
         answer: Outcome | None = self._failed.get(key)
         if answer is None:
-            answer = self.scout.answer(wanted)
+            answer = self.scout.answer(Wanted(key, url, want, known=stale, anew=anew))
             if isinstance(answer, Answer | MediaError):
                 self._is_good(self.memory.keep(key, now, answer))
         if isinstance(answer, MediaError):

@@ -91,6 +91,38 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
         del future  # it holds its exception, which holds this frame
 
 
+class _Turn:
+    """Whose turn it is, of the loop and a thread that runs a statement.
+
+    SQLite gives the GIL away at each of its steps, and the loop at each read and write. Where both were busy they
+    handed it over 7,000 times for 5,000 files, which took a tenth of the time. So the loop waits while a statement
+    makes use of what arrived. What comes in meanwhile waits in the sockets.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0  # time.monotonic(); 0 where it is the loop's
+        self._over = threading.Event()
+
+    def take(self, seconds: float) -> None:
+        """It is the caller's, for so long at most."""
+        self._over.clear()
+        self._until = time.monotonic() + seconds
+
+    def end(self) -> None:
+        """It is the loop's: the caller will wait."""
+        self._until = 0.0
+        self._over.set()
+
+    def give_way(self) -> None:
+        """Called by the loop between two of its steps."""
+        if self._until:
+            self._over.wait(max(0.0, self._until - time.monotonic()))
+            self._until = 0.0
+
+
+turn = _Turn()
+
+
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run `coroutine`, and wait unless this is the loop's own thread, where the garbage collector may call from.
 
@@ -152,8 +184,8 @@ async def in_worker(work: Callable[[], T]) -> T:
 
 def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
-    global _loop, _decoders, _workers, _lock, _collecting
-    _loop, _decoders, _workers, _lock, _collecting = None, None, None, threading.Lock(), float("inf")
+    global _loop, _decoders, _workers, _lock, _collecting, turn
+    _loop, _decoders, _workers, _lock, _collecting, turn = None, None, None, threading.Lock(), float("inf"), _Turn()
 
 
 if hasattr(os, "register_at_fork"):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from aiohappyeyeballs import start_connection
 from multidict import CIMultiDict
 
+from . import loop
 from .address import check_addresses
 from .fetch import Retry
 
@@ -31,7 +32,9 @@ LARGEST_SKIP = 1024 * 1024  # bytes before those wanted, from a server that send
 MOST_OF_ERROR = 4096
 
 _URL = re.compile(r"(https?)://([A-Za-z0-9.-]+)(?::(\d{1,5}))?(/[!\"$-~]*)?")
-_STATUS = re.compile(rb"HTTP/1\.([01]) ([2-5]\d\d)(?: [^\r\n]*)?")
+# RFC 9112 sections 4 and 5, without lines that are folded or end in a bare LF.
+_HEAD = re.compile(rb"HTTP/1\.([01]) ([2-5]\d\d)(?: [^\r\n\0]*)?((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*)*)")
+_FIELD = re.compile(r"\n([^:]+):[ \t]*([^\r]*)")
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -94,6 +97,7 @@ class _Connection(asyncio.Protocol):
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
+        loop.turn.give_way()
         if self.answer is None or self.answer.done():  # nobody asked for it
             self.keep = False
             self.close()
@@ -121,17 +125,12 @@ class _Connection(asyncio.Protocol):
 
     def _begin(self, head: bytes) -> None:
         """Understand the head of the answer. Raises Unusual."""
-        status_line, *lines = head.split(b"\r\n")
-        status = _STATUS.fullmatch(status_line)
-        if status is None or head.count(b"\r") != len(lines) or head.count(b"\n") != len(lines) or b"\0" in head:
+        parts = _HEAD.fullmatch(head)
+        if parts is None:
             raise Unusual
-        headers: CIMultiDict[str] = CIMultiDict()
-        for line in lines:
-            name, colon, value = line.partition(b":")
-            if not colon or not name or name[-1:].isspace() or name[:1].isspace():
-                raise Unusual
-            headers.add(name.decode("ascii"), value.strip(b" \t").decode("utf-8", "surrogateescape"))
-        code = int(status[2])
+        fields = _FIELD.findall(parts[3].decode("utf-8", "surrogateescape"))
+        headers = CIMultiDict([(name, value.rstrip(" \t")) for name, value in fields])
+        code = int(parts[2])
         if code == 304:  # without a body, whatever length it tells (RFC 9112 section 6.3)
             headers["Content-Length"] = "0"
         lengths = headers.getall("Content-Length", ())
@@ -143,7 +142,7 @@ class _Connection(asyncio.Protocol):
         if headers.get("Content-Encoding", "identity").lower() not in ("identity", "aws-chunked", ""):
             raise Unusual
         connection = ",".join(headers.getall("Connection", ())).lower()
-        self._lasting = connection == "keep-alive" if status[1] == b"0" else "close" not in connection
+        self._lasting = connection == "keep-alive" if parts[1] == b"0" else "close" not in connection
         self.reply = Reply(code, headers, length)
         if code == 206 or (code < 300 and "Content-Range" in headers):
             self._need = min(length, self._stop - self._start)
@@ -264,6 +263,7 @@ class Wire:
             self._ordinary.add(host)
 
     async def _ask(self, connection: _Connection, request: bytes, start: int, stop: int, host: Host) -> Reply:
+        loop.turn.give_way()
         answer: asyncio.Future[Reply] = self.loop.create_future()
         self._busy.add(connection)
         if self._watch is None:

@@ -15,13 +15,12 @@ from mediasql.config import Config
 from mediasql.media.probe import Want
 from mediasql.sql import c_api, statements
 from mediasql.sql.ahead import Ahead, Wanted
-from mediasql.storage.location import Location
 from mediasql.storage.store import Store
 from tests.sql.conftest import Web
 
 
 def wanted(url: str) -> Wanted:
-    return Wanted(url, Location.parse(url), Want.HEADER)
+    return Wanted(url, url, Want.HEADER)
 
 
 def nothing() -> None:

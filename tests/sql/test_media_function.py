@@ -24,7 +24,6 @@ from mediasql.media.probe import Want
 from mediasql.sql import calls, workshop
 from mediasql.sql.ahead import Wanted
 from mediasql.storage import loop
-from mediasql.storage.location import Location
 from mediasql.storage.store import Store
 from tests.media import make
 from tests.sql.conftest import Web, picture
@@ -411,7 +410,7 @@ def test_a_call_that_is_given_up_before_it_began_leaves_nothing() -> None:
         shop.cancel(frozenset({"key"}))
 
     work: Any = SimpleNamespace(given=1000, fetches=False, together=1, gathered=None, run=None)
-    item = Wanted("key", Location.parse("x"), Want.OBJECT, work)
+    item = Wanted("key", "x", Want.OBJECT, work)
     delivered: list[Any] = []
     shop = workshop.Workshop(
         Store(Config.load()), lambda *outcome: delivered.append(outcome), lambda key: None, lambda: False

@@ -55,7 +55,7 @@ class Previews:
 
     def _header(self, cell: Cell) -> Wanted | MediaError:
         try:
-            return Wanted(("shown", self._session.version(cell.value)), Location.parse(cell.value), Want.HEADER)
+            return Wanted(("shown", self._session.version(cell.value)), cell.value, Want.HEADER)
         except MediaError as error:
             return error
 
