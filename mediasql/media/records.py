@@ -78,10 +78,11 @@ def insert(count: int) -> str:
 
 def sealed(scope: str, key: str, columns: Kept) -> tuple[Any, ...]:
     """A record of `columns`, as INSERT takes it behind its scope."""
-    start = _start(scope)
-    checked = columns[_CHECKED]
+    start, crc, dumps = _start(scope), zlib.crc32, marshal.dumps
+    # Of (key, checked, value) each, of which only the end is different.
+    begun = crc(dumps((key, columns[_CHECKED], None), 2)[:-1], start)
     values = [columns[place] for place in _PLACES]
-    seals = array("I", [0 if value is None else _crc(start, (key, checked, value)) for value in values])
+    seals = array("I", [0 if value is None else crc(dumps(value, 2), begun) for value in values])
     return key, *columns, _crc(start, (key, *columns)), seals.tobytes()
 
 
