@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -31,7 +32,7 @@ BATCH = 1000  # answers that are written together
 DELAY = 0.2  # seconds that they wait for each other
 ROW = 500  # bytes of an answer, about
 LOOK = 1.0  # seconds between looks at which stores there are answers of
-MOST_USED = 10_000  # answers that were used, before that is written
+MOST_USED = 50_000  # answers that were used, before that is written
 REACH = 8  # rows to look through for each that is wanted, so that one look-up never goes through all there are
 MOST_NEW = 100_000  # keys in scopes that this process began, which are held in memory
 SURPLUS = 0.1  # of the answers that may be kept go at once when there are more
@@ -39,6 +40,7 @@ SURPLUS = 0.1  # of the answers that may be kept go at once when there are more
 _ROWS = f"SELECT scopes.scope, answers.{records.ROW}, first_use, last_use, hits, answers.id"
 _FORGET = "DELETE FROM answers WHERE (scope, key) IN (SELECT id, ? FROM scopes)"
 _SINCE = "SELECT DISTINCT scopes.scope FROM answers CROSS JOIN scopes ON scopes.id = answers.scope WHERE answers.id > ?"
+_NUMBER, _PAIR = itemgetter(0), itemgetter(1, 3)  # of rows of records.VALUES_OF
 _LAST = "SELECT ifnull(max(id), 0) FROM answers"
 _OF_SCOPE = "WHERE answers.scope = scopes.id"
 
@@ -101,7 +103,8 @@ class Answers:
     def begin_anew(self) -> None:
         """Also in a forked child: what waits is its parent's, and so are the locks that a thread held there."""
         self._waiting: dict[Identity, Kept | None] = {}  # None: to be deleted
-        self._used: list[int] = []
+        self._used: list[tuple[int, int]] = []  # the first and the last number of a run
+        self._uses = 0
         self._wake = threading.Condition()
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -159,7 +162,7 @@ class Answers:
         """The same of `identity` and of those written after it, as `run`."""
         bindings = (*_run(identity, count), since, time.time() + AHEAD, count)
         rows = records.sound_values(identity.scope, column, self._read(records.VALUES_OF[column], bindings))
-        return [(row[1], row[3]) for row in self._known(identity.scope, rows)]
+        return list(map(_PAIR, self._known(identity.scope, rows)))
 
     def _read(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         try:
@@ -171,13 +174,17 @@ class Answers:
         """Rows with id and key, but for those that something newer waits for to be written."""
         self.hits += len(rows)
         self.misses += not rows
-        self._use([row[0] for row in rows])
+        self._use(list(map(_NUMBER, rows)))
         waiting = self._waiting
         return [row for row in rows if Identity(scope, row[1]) not in waiting] if waiting else rows
 
     def _use(self, numbers: list[int]) -> None:
-        self._used.extend(numbers)
-        if len(self._used) >= MOST_USED:
+        if numbers and numbers[-1] - numbers[0] == len(numbers) - 1:  # they are in order, and so are without a gap
+            self._used.append((numbers[0], numbers[-1]))
+        else:
+            self._used.extend((number, number) for number in numbers)
+        self._uses += len(numbers)
+        if self._uses >= MOST_USED:
             with self._wake:
                 self._start()
                 self._wake.notify()
@@ -269,7 +276,7 @@ class Answers:
     def _write_behind(self) -> None:
         while True:
             with self._wake:
-                while not self._waiting and not self._closing and len(self._used) < MOST_USED:
+                while not self._waiting and not self._closing and self._uses < MOST_USED:
                     self._wake.wait()
                 if not self._closing and len(self._waiting) < BATCH:
                     self._wake.wait(DELAY)
@@ -282,7 +289,7 @@ class Answers:
         """Write what waits to be written."""
         with self._writing:
             waiting = dict(self._waiting)
-            used, self._used = self._used, []
+            used, self._used, self._uses = self._used, [], 0
             if waiting or used:
                 try:
                     seen = self.database.write(lambda connection: self._write(connection, waiting, used))
@@ -294,7 +301,7 @@ class Answers:
                     if self._waiting[identity] is columns:
                         del self._waiting[identity]
 
-    def _write(self, connection: apsw.Connection, waiting: dict[Identity, Any], used: list[int]) -> int:
+    def _write(self, connection: apsw.Connection, waiting: dict[Identity, Any], used: list[tuple[int, int]]) -> int:
         """Write these. Returns the number of the last record."""
         now = time.time()
         self._tell_apart(connection, waiting)
@@ -362,9 +369,12 @@ def _run(identity: Identity, count: int) -> tuple[Any, ...]:
     return identity.scope, identity.key, REACH * count + BATCH
 
 
-def _spans(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """Numbers as spans of those that follow each other; one that comes twice is in two."""
-    # Where each is one more than the one before, the difference to its place stays the same.
-    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
-        span = [number for _, number in group]
-        yield span[0], span[-1]
+def _spans(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Runs of numbers, sorted, with those joined that follow each other; one that comes twice is in two."""
+    joined: list[tuple[int, int]] = []
+    for first, last in runs:
+        if joined and first == joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], last
+        else:
+            joined.append((first, last))
+    return joined

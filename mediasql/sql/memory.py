@@ -25,7 +25,7 @@ Place = tuple[Identity, str | None]  # by what name, and of local files in which
 
 MOST = 50_000  # objects; some 30 MB
 GROWTH = 4
-LONGEST = 4096  # answers that are loaded together
+LONGEST = 2048  # answers that are loaded together
 STRAYS = 64  # look-ups in no order, after each of which
 AROUND = 512  # answers are loaded
 NEAR = 8  # numbers between two answers that were asked for as they lie, for others may have been written between them
@@ -221,8 +221,8 @@ class Memory:
             rows = [row for row in rows if row[0] not in self._listed]
         container = "" if self._store.by_path else container_of(url)
         if container and "::" not in url:
-            theirs = [row for row in rows if not row[0].startswith(container) or "::" in row[0]]
-            if not theirs:  # as mostly
+            names = "".join(["\n" + row[0] for row in rows])
+            if names.count("\n" + container) == names.count("\n") == len(rows) and "::" not in names:  # as mostly
                 return rows
         return [row for row in rows if self._is_ours(place[0], row[0])]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
 
 from ...errors import TransientError, UnavailableError
+from ..cache.scope import configured
 from ..location import Location
 from .base import Entry, ObjectInfo, Provider, Request, Signer
 
@@ -33,11 +34,8 @@ class HttpProvider(Provider):
     schemes: ClassVar[tuple[str, ...]] = ("http", "https")
 
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
-        from fsspec.config import conf
-
         # No fsspec filesystem is made, which would apply FSSPEC_HTTP_* by itself.
-        configured = {**conf.get("http", {}), **conf.get("https", {})}
-        super().__init__({**configured, **options}, loop)
+        super().__init__({**configured(self.schemes), **options}, loop)
         self._given = dict(options)
         self._netrc = _read_netrc()
         self._web: Web | None = None
