@@ -27,21 +27,18 @@ from ..storage.cache.database import AHEAD, Database
 from ..storage.cache.identity import Identity
 from . import records
 from .kept import COLUMNS, Kept, Outcome, as_columns
+from .scopes import LAST, Scopes
 
 BATCH = 1000  # answers that are written together
 DELAY = 0.2  # seconds that they wait for each other
 ROW = 500  # bytes of an answer, about
-LOOK = 1.0  # seconds between looks at which stores there are answers of
 MOST_USED = 50_000  # answers that were used, before that is written
 REACH = 8  # rows to look through for each that is wanted, so that one look-up never goes through all there are
-MOST_NEW = 100_000  # keys in scopes that this process began, which are held in memory
 SURPLUS = 0.1  # of the answers that may be kept go at once when there are more
 
 _ROWS = f"SELECT scopes.scope, answers.{records.ROW}, first_use, last_use, hits, answers.id"
 _FORGET = "DELETE FROM answers WHERE (scope, key) IN (SELECT id, ? FROM scopes)"
-_SINCE = "SELECT DISTINCT scopes.scope FROM answers CROSS JOIN scopes ON scopes.id = answers.scope WHERE answers.id > ?"
 _NUMBER, _PAIR = itemgetter(0), itemgetter(1, 3)  # of rows of records.VALUES_OF
-_LAST = "SELECT ifnull(max(id), 0) FROM answers"
 _OF_SCOPE = "WHERE answers.scope = scopes.id"
 
 
@@ -93,10 +90,7 @@ class Answers:
         self.generation = 0  # another when what sessions know of themselves may be old
         self._listeners: WeakSet[Listener] = WeakSet()
         self._scopes: dict[str, int] = {}
-        self._stored: set[str] = set()  # scopes of which another process may keep something
-        self._new: dict[str, set[int]] = {}  # scopes of which only this one does, and the hashes of the keys
-        self._seen = 0  # the number of the last record that was there when that was looked at
-        self._looked = -LOOK
+        self._kept = Scopes(self._read)
         self.begin_anew()
         atexit.register(self.close)
 
@@ -114,7 +108,7 @@ class Answers:
         """What is known of an object, of a local file only of this version; and its number, 0 where it has none yet."""
         found: tuple[int, Kept] | None = None
         if identity not in self._waiting:
-            rows = self._read(records.ANSWER, (identity.key, identity.scope)) if self._may_have(identity) else []
+            rows = self._read(records.ANSWER, (identity.key, identity.scope)) if self._kept.may_hold(identity) else []
             for row in records.sound(identity.scope, rows):
                 if row[1] == identity.key:
                     found = row[0], row[2:-1]
@@ -126,24 +120,6 @@ class Answers:
             return None
         self.hits += 1
         return found
-
-    def _may_have(self, identity: Identity) -> bool:
-        """Whether there may be an answer: a first scan of a store need not look for each."""
-        if identity.scope in self._stored:
-            return True
-        if time.monotonic() - self._looked > LOOK:
-            self._look()
-        return identity.scope in self._stored or hash(identity.key) in self._new.get(identity.scope, ())
-
-    def _look(self) -> None:
-        """Learn of which scopes something is kept that this process did not write."""
-        if self._new:
-            self._stored.update(scope for (scope,) in self._read(_SINCE, (self._seen,)))
-        else:
-            kept = self._read("SELECT scope, (SELECT max(id) FROM answers) FROM scopes")
-            self._stored.update(scope for scope, _ in kept)
-            self._seen = (kept[0][1] or 0) if kept else 0
-        self._looked = time.monotonic()
 
     def run(self, identity: Identity, count: int) -> list[tuple[str, Kept]]:
         """The same of `identity` and of those written after it in the same scope: `count` at most, with their keys."""
@@ -292,8 +268,9 @@ class Answers:
             used, self._used, self._uses = self._used, [], 0
             if waiting or used:
                 try:
-                    seen = self.database.write(lambda connection: self._write(connection, waiting, used))
-                    self._seen = self._seen if seen is None else seen
+                    last = self.database.write(lambda connection: self._write(connection, waiting, used))
+                    if last is not None:
+                        self._kept.written(last)
                 except (apsw.Error, TypeError, ValueError) as error:  # it is damaged in a way that SQLite does not see
                     self._trouble(f"{type(error).__name__}: {error}")
             with self._wake:
@@ -304,7 +281,7 @@ class Answers:
     def _write(self, connection: apsw.Connection, waiting: dict[Identity, Any], used: list[tuple[int, int]]) -> int:
         """Write these. Returns the number of the last record."""
         now = time.time()
-        self._tell_apart(connection, waiting)
+        self._kept.expect(connection, waiting)
         self._scopes.clear()  # another file may be there now
         rows = [
             (self._scope(connection, identity.scope), *records.sealed(identity.scope, identity.key, columns))
@@ -334,20 +311,7 @@ class Answers:
             connection.execute(
                 "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY last_use LIMIT ?)", (surplus,)
             )
-        return int(connection.execute(_LAST).get)
-
-    def _tell_apart(self, connection: apsw.Connection, waiting: dict[Identity, Any]) -> None:
-        """Note in which scopes these are the only ones, before they are written."""
-        if self._looked < 0:
-            self._look()
-        self._stored.update(scope for (scope,) in connection.execute(_SINCE, (self._seen,)))
-        last = connection.execute(_LAST).get
-        if last < self._seen or sum(map(len, self._new.values())) > MOST_NEW:  # another may have emptied it
-            self._stored.update(self._new)
-            self._new.clear()
-        for identity in waiting:
-            if identity.scope not in self._stored:
-                self._new.setdefault(identity.scope, set()).add(hash(identity.key))
+        return int(connection.execute(LAST).get)
 
     def _scope(self, connection: apsw.Connection, scope: str) -> int:
         if scope not in self._scopes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mediasql.media import answers as module
+from mediasql.media import records, scopes
 from mediasql.media.answers import Answers
 from mediasql.storage.cache.identity import Identity
 from tests.media.test_answers_in_large import answer, name
@@ -19,7 +19,7 @@ Pair = tuple[Answers, Answers]
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     """Two that keep the same, as two processes do."""
-    monkeypatch.setattr(module, "LOOK", 0.0)
+    monkeypatch.setattr(scopes, "LOOK", 0.0)
     both = Answers(tmp_path, 10_000, print), Answers(tmp_path, 10_000, print)
     yield both
     for each in both:
@@ -38,7 +38,7 @@ def looks(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     read = answers.database.read
 
     def watched(sql: str, bindings: Any = ()) -> list[Any]:
-        if sql == module.records.ANSWER:
+        if sql == records.ANSWER:
             seen.append(bindings[0])
         return read(sql, bindings)
 
@@ -88,7 +88,7 @@ def test_a_cache_that_another_process_emptied(pair: Pair) -> None:
 
 def test_more_keys_than_are_held_in_memory(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _ = pair
-    monkeypatch.setattr(module, "MOST_NEW", 20)
+    monkeypatch.setattr(scopes, "MOST", 20)
     for part in range(5):
         put(ours, *(name(number) for number in range(10 * part, 10 * part + 10)))
     assert all(ours.find(name(number)) is not None for number in range(50))
