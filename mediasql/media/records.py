@@ -19,11 +19,12 @@ from ..storage.cache.database import AHEAD
 from .info import PARSERS
 from .kept import COLUMNS, VALUES, Kept
 
-LAYOUT = 3  # of the database
+LAYOUT = 4  # of the database
 SCHEMA = f"""
 CREATE TABLE scopes(id INTEGER PRIMARY KEY, scope TEXT NOT NULL UNIQUE);
 CREATE TABLE answers(
-  id INTEGER PRIMARY KEY, scope INTEGER NOT NULL, key TEXT NOT NULL,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given again, which `Scopes` relies on
+  scope INTEGER NOT NULL, key TEXT NOT NULL,
   parsers INTEGER NOT NULL, first_use REAL NOT NULL, last_use REAL NOT NULL, hits INTEGER NOT NULL DEFAULT 0,
   seal INTEGER NOT NULL,  -- of all columns that follow
   seals BLOB NOT NULL,    -- of each value with `checked`, four bytes each; both stand here, since what is

@@ -1,7 +1,8 @@
 """Of which stores something is kept: a first scan of a store need not look on disk for each of its files.
 
 What this process wrote itself is known by the hashes of its keys. What others write meanwhile is told from it by the
-numbers of the records, which only grow: it is found when this process writes the next time, or a second later.
+numbers of the records, none of which is given again: it is found when this process writes the next time, or a second
+later.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from ..storage.cache.identity import Identity
 LOOK = 1.0  # seconds between looks at what others wrote
 MOST = 100_000  # keys that are held in memory
 
-LAST = "SELECT ifnull(max(id), 0) FROM answers"
+LAST = "SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'answers'), 0)"
 _SINCE = "SELECT DISTINCT scopes.scope FROM answers CROSS JOIN scopes ON scopes.id = answers.scope WHERE answers.id > ?"
-_ALL = "SELECT scope, (SELECT ifnull(max(id), 0) FROM answers) FROM scopes"
+_ALL = f"SELECT scope, ({LAST}) FROM scopes"
 
 
 class Scopes:
@@ -40,25 +41,24 @@ class Scopes:
         if identity.scope in self._shared:
             return True
         if self._looked is None or time.monotonic() - self._looked > LOOK:
-            self._look()
+            self._look(self._read)
         return identity.scope in self._shared or hash(identity.key) in self._ours.get(identity.scope, ())
 
-    def _look(self) -> None:
+    def _look(self, read: Callable[..., Iterable[Any]]) -> None:
         if self._ours:
-            self._shared.update(scope for (scope,) in self._read(_SINCE, (self._last,)))
+            self._shared.update(scope for (scope,) in read(_SINCE, (self._last,)))
         else:
-            kept = self._read(_ALL)
+            kept = list(read(_ALL))
             self._shared.update(scope for scope, _ in kept)
             self._last = kept[0][1] if kept else 0
         self._looked = time.monotonic()
 
     def expect(self, connection: apsw.Connection, identities: Iterable[Identity]) -> None:
         """Take note of what is about to be written in the transaction of this connection."""
-        if self._looked is None:
-            self._look()
-        self._shared.update(scope for (scope,) in connection.execute(_SINCE, (self._last,)))
-        emptied = connection.execute(LAST).get < self._last  # by another process
-        if emptied or sum(map(len, self._ours.values())) > MOST:
+        # Not through another connection: who forks waits for both, in any order.
+        self._look(connection.execute)
+        anew = connection.execute(LAST).get < self._last  # the database was made
+        if anew or sum(map(len, self._ours.values())) > MOST:
             self._shared.update(self._ours)
             self._ours.clear()
         for identity in identities:

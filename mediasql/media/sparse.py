@@ -28,7 +28,7 @@ class Segments:
         else:
             at += 1
             self._starts.insert(at, start)
-            self._data.insert(at, data)
+            self._data.insert(at, bytes(data))  # a copy where it is another's bytearray
         end = self._starts[at] + len(self._data[at])
         upto = at + 1
         while upto < len(self._starts) and self._starts[upto] <= end:

@@ -74,6 +74,7 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
     `check` is called every 50 ms and may raise to give up (an interrupted query); that, like Ctrl-C, cancels the
     coroutine. Must not be called from the loop's own thread.
     """
+    turn.end()
     future = asyncio.run_coroutine_threadsafe(coroutine, get())
     try:
         while True:
@@ -132,6 +133,7 @@ def finish(coroutine: Coroutine[Any, Any, None]) -> None:
     if sys.is_finalizing():
         return coroutine.close()
     loop = get()
+    turn.end()
     future: Future[None] = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()

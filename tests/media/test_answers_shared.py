@@ -92,3 +92,27 @@ def test_more_keys_than_are_held_in_memory(pair: Pair, monkeypatch: pytest.Monke
     for part in range(5):
         put(ours, *(name(number) for number in range(10 * part, 10 * part + 10)))
     assert all(ours.find(name(number)) is not None for number in range(50))
+
+
+def test_a_number_is_not_given_again(pair: Pair) -> None:
+    ours, theirs = pair
+    other = Identity("s3", "s3://bucket/a.jpg")
+    assert ours.find(name(0)) is None
+    put(ours, *map(name, range(3)))
+    theirs.forget(name(2))  # the last record
+    put(theirs, other)
+    put(ours, name(3))
+    assert ours.find(other) is not None
+
+
+def test_who_forks_need_not_wait_for_a_look(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A fork takes the locks of both connections in any order, so that a write must not read through the other one.
+    ours, _ = pair
+
+    def read(sql: str, bindings: Any = ()) -> list[Any]:
+        raise AssertionError(sql)
+
+    monkeypatch.setattr(ours.database, "read", read)
+    put(ours, name(0))
+    monkeypatch.undo()
+    assert ours.find(name(0)) is not None

@@ -129,3 +129,11 @@ def test_segments_keep_what_was_added(added: list[tuple[int, int]], start: int, 
         end += 1
     assert segments.known_to(start) == end
     assert segments.get(start, stop) == CONTENT[start : max(start, min(stop, end))]
+
+
+def test_what_is_given_stays_the_giver_s() -> None:
+    given, known = bytearray(b"abc"), Segments()
+    known.add(0, given)
+    known.add(3, b"def")
+    given[0] = 0
+    assert (known.get(0, 6), given) == (b"abcdef", b"\0bc")

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from mediasql.storage import loop
 from mediasql.storage.loop import _Turn
 
 
@@ -39,3 +40,11 @@ def test_nobody_waits_otherwise(taken: bool) -> None:
         turn.take(10)
         turn.end()
     assert waited(turn) < 0.05
+
+
+def test_who_waits_for_the_loop_ends_its_turn() -> None:
+    async def give_way() -> float:
+        return waited(loop.turn)
+
+    loop.turn.take(10)
+    assert loop.run(give_way()) < 0.05

@@ -106,10 +106,11 @@ def configured(protocols: Collection[str] | None = None) -> dict[str, Any]:
 
     Importing fsspec for that would take longer than a scan of known answers.
     """
-    loaded = sys.modules.get("fsspec.config")
     found: dict[str, dict[str, Any]] = {}
-    if loaded is not None:
-        found = loaded.conf
+    if "fsspec.config" in sys.modules:
+        from fsspec.config import conf  # which waits where another thread imports it
+
+        found = conf
     else:
         with suppress(OSError, ValueError, TypeError):
             _read_files(Path(os.environ.get("FSSPEC_CONFIG_DIR") or Path.home() / ".config" / "fsspec"), found)
