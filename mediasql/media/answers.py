@@ -38,7 +38,7 @@ SURPLUS = 0.1  # of the answers that may be kept go at once when there are more
 
 _ROWS = f"SELECT scopes.scope, answers.{records.ROW}, first_use, last_use, hits, answers.id"
 _FORGET = "DELETE FROM answers WHERE (scope, key) IN (SELECT id, ? FROM scopes)"
-_NUMBER, _PAIR = itemgetter(0), itemgetter(1, 3)  # of rows of records.VALUES_OF
+_NUMBER, _KEY, _VALUE = itemgetter(0), itemgetter(1), itemgetter(3)  # of rows of records.VALUES_OF
 _OF_SCOPE = "WHERE answers.scope = scopes.id"
 
 
@@ -134,11 +134,12 @@ class Answers:
         known = [row for row in self._known(identity.scope, rows) if row[1] == identity.key]
         return (known[0][0], known[0][3]) if known else None
 
-    def values(self, identity: Identity, column: str, since: float, count: int) -> list[tuple[str, Any]]:
-        """The same of `identity` and of those written after it, as `run`."""
+    def values(self, identity: Identity, column: str, since: float, count: int) -> dict[str, Any]:
+        """The same of `identity` and of those written after it, as `run`; by key, in the order of their numbers."""
         bindings = (*_run(identity, count), since, time.time() + AHEAD, count)
         rows = records.sound_values(identity.scope, column, self._read(records.VALUES_OF[column], bindings))
-        return list(map(_PAIR, self._known(identity.scope, rows)))
+        rows = self._known(identity.scope, rows)
+        return dict(zip(map(_KEY, rows), map(_VALUE, rows), strict=True))
 
     def _read(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         try:

@@ -74,6 +74,11 @@ class Reader:
         self.next = rows[self._length][0] if len(rows) > self._length else None
         return rows[: self._length]
 
+    def cut_values(self, values: dict[str, T]) -> dict[str, T]:
+        """The same of values by key."""
+        self.next = values.popitem()[0] if len(values) > self._length else None
+        return values
+
     def told(self, found: bool) -> None:
         """Whether the last look was of use. The more were of none, the fewer are worth it."""
         self._failures = 0 if found else min(self._failures + 1, _MOST_FAILURES)
@@ -194,37 +199,37 @@ class Memory:
         self._known.clear()
         self._absent.clear()
 
-    def values(self, reader: Reader, url: str, column: str, since: float) -> list[tuple[str, Any]]:
-        """URLs and what `column` of MediaInfo is for them: for `url` and those that were kept on disk after it.
+    def values(self, reader: Reader, url: str, column: str, since: float) -> dict[str, Any]:
+        """By URL what `column` of MediaInfo is for them: for `url` and those that were kept on disk after it.
 
         `since` is a time.time().
         """
         if self.disk is None or self._store.policy is not None:
-            return []
+            return {}
         place = self._place(url)
         if place is None or place[0].key != url:  # a URL with secrets is kept under another name
-            return []
+            return {}
         length = reader.length(url)
         if length == 1:
             found = self.disk.value(place[0], column, since)
             reader.told(found is not None)
             if found is None or url in self._listed:
-                return []
+                return {}
             if reader.follows(found[0]):
                 length = GROWTH
             elif reader.strays():
                 length = AROUND
             else:
-                return [(url, found[1])]
-        rows = reader.cut(self.disk.values(place[0], column, since, length + 1))
+                return {url: found[1]}
+        values = reader.cut_values(self.disk.values(place[0], column, since, length + 1))
         if self._listed:  # a value does not tell of which version it is
-            rows = [row for row in rows if row[0] not in self._listed]
+            values = {name: value for name, value in values.items() if name not in self._listed}
         container = "" if self._store.by_path else container_of(url)
         if container and "::" not in url:
-            names = "".join(["\n" + row[0] for row in rows])
-            if names.count("\n" + container) == names.count("\n") == len(rows) and "::" not in names:  # as mostly
-                return rows
-        return [row for row in rows if self._is_ours(place[0], row[0])]
+            names = "\n".join(["", *values])
+            if names.count("\n" + container) == names.count("\n") == len(values) and "::" not in names:  # as mostly
+                return values
+        return {name: value for name, value in values.items() if self._is_ours(place[0], name)}
 
     def _load(self, disk: Answers, key: Hashable) -> bool:
         """Bring what is known on disk of this object, and perhaps of others, here."""

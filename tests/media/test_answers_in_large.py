@@ -45,7 +45,7 @@ def test_coming_looking_up_and_going(tmp_path: Path) -> None:
         def look(answers: Answers = answers, first: list[int] = first) -> None:
             for number in first:
                 found = answers.values(name(number), "width", 0.0, RUN)
-                assert found == [(name(number + at).key, (number + at) % 5000 + 1) for at in range(RUN)]
+                assert list(found.items()) == [(name(number + at).key, (number + at) % 5000 + 1) for at in range(RUN)]
 
         look()
         together[count] = seconds(look) / len(first) / RUN
