@@ -233,6 +233,8 @@ def serve(service: Service, port: int) -> None:
             loop.add_reader(0, stop.set)
         server = await asyncio.start_server(service.connection, "127.0.0.1", port, backlog=1024, limit=2**20)
         await stop.wait()
+        # An end that is not read is told again and again: the loop would spin as long as a request holds it up.
+        loop.remove_reader(0)
         server.close()
 
     asyncio.run(main())
