@@ -89,7 +89,7 @@ class Answers:
         self.hits = self.misses = 0
         self.generation = 0  # another when what sessions know of themselves may be old
         self._listeners: WeakSet[Listener] = WeakSet()
-        self._scopes: dict[str, int] = {}
+        self._scope_ids: dict[str, int] = {}
         self._kept = Scopes(self._read)
         self.begin_anew()
         atexit.register(self.close)
@@ -283,7 +283,7 @@ class Answers:
         """Write these. Returns the number of the last record."""
         now = time.time()
         self._kept.expect(connection, waiting)
-        self._scopes.clear()  # another file may be there now
+        self._scope_ids.clear()  # another file may be there now
         rows = [
             (self._scope(connection, identity.scope), *records.sealed(identity.scope, identity.key, columns))
             for identity, columns in waiting.items()
@@ -315,11 +315,11 @@ class Answers:
         return int(connection.execute(LAST).get)
 
     def _scope(self, connection: apsw.Connection, scope: str) -> int:
-        if scope not in self._scopes:
+        if scope not in self._scope_ids:
             connection.execute("INSERT OR IGNORE INTO scopes(scope) VALUES (?)", (scope,))
             found = connection.execute("SELECT id FROM scopes WHERE scope = ?", (scope,)).get
-            self._scopes[scope] = found
-        return self._scopes[scope]
+            self._scope_ids[scope] = found
+        return self._scope_ids[scope]
 
     def close(self) -> None:
         """Write what waits, and close the database. The next call opens it again."""

@@ -1,4 +1,4 @@
-"""Ordinary HTTP/1.1 GETs at a fifth of a general client's cost, which is what a scan of small headers is made of.
+"""Ordinary HTTP/1.1 GETs at half of a general client's cost, which is what a scan of small headers is made of.
 
 It knows requests for plain URLs and answers with a Content-Length. For everything else (proxies, chunked or compressed
 bodies, hosts that do not accept a connection) it says so, and `Web` asks aiohttp, whose answers and errors are the
