@@ -15,7 +15,10 @@ MediaError
 │   └── Unsupported       the source cannot do this (signing a local path)
 └── TransientError        a timeout, 429, 5xx or broken connection that outlived its retries
 
-CacheWarning is a warning, and raised only where Python is told to raise warnings.
+Warnings are raised only where Python is told to raise them (`python -W error`):
+
+MediaWarning              queries go on, but give or do less than was asked for
+└── CacheWarning          the cache on disk cannot be used
 
 In a query, UnavailableError and TransientError become NULL and a row in `media_errors` (unless
 `on_error='raise'`); while writing, TransientError aborts the statement so that nothing wrong is stored.
@@ -39,8 +42,12 @@ class MediaError(Exception):
         return type(self)(str(self) if message is None else message, status=self.status)
 
 
-class CacheWarning(UserWarning):
-    """The cache on disk is of no use for the moment. It is a warning: queries are answered without it."""
+class MediaWarning(UserWarning):
+    """Base of all warnings: queries go on, but give or do less than was asked for."""
+
+
+class CacheWarning(MediaWarning):
+    """The cache on disk cannot be used for the moment; queries are answered without it."""
 
 
 class UsageError(MediaError):

@@ -23,7 +23,7 @@ NAMES = {
         "__version__",
     ),
     *("MediaError", "UsageError", "UnknownScheme", "ConfigError", "MissingExtra", "CredentialsError", "SigningError"),
-    *("ForbiddenByPolicy", "CacheWarning"),
+    *("ForbiddenByPolicy", "MediaWarning", "CacheWarning"),
     *("load_ipython_extension", "unload_ipython_extension"),
     *("UnavailableError", "NotFound", "Forbidden", "DecodeError", "Unsupported", "TransientError"),
 }
@@ -40,14 +40,14 @@ def test_all_errors_are_exported_and_drawn() -> None:
     kinds = {
         name
         for name, value in vars(mediasql.errors).items()
-        if inspect.isclass(value) and issubclass(value, mediasql.MediaError)
+        if inspect.isclass(value) and issubclass(value, mediasql.MediaError | mediasql.MediaWarning)
     }
     assert kinds <= NAMES
     tree = mediasql.errors.__doc__ or ""
     for name in kinds:
         assert f"{name} " in tree or f"{name}\n" in tree, name
         parent = getattr(mediasql, name).__base__.__name__
-        assert parent == "Exception" or tree.index(parent) < tree.index(f" {name} "), name
+        assert parent in ("Exception", "UserWarning") or tree.index(parent) < tree.index(f" {name} "), name
 
 
 def test_the_import_is_light() -> None:
