@@ -14,16 +14,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import mediasql
 from mediasql.config import Config
 from mediasql.sql.registry import examples, functions, summary, tables
 from tests import store
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-_PART = re.compile(r"(<!-- begin (\w+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+_PART = re.compile(r"(<!-- begin (\w+)(?: (\S+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_ENTRY = re.compile(r"^(?:\| |\*\*)`(\w+)(?:\(([^`]*)\))?`(.*)$", re.MULTILINE)
+STATEMENTS_ONLY = "Statements only."
 
 FAMILIES = {
     "properties": "Any media",
@@ -38,7 +41,28 @@ FAMILIES = {
 
 def render(text: str) -> str:
     """The README with all its generated parts made anew. The sample stores must be running."""
-    return _PART.sub(lambda part: f"{part[1]}{_KINDS[part[2]](part[3])}{part[4]}", text)
+    return _PART.sub(lambda part: f"{part[1]}{_KINDS[part[2]](part[3])}{part[5]}", text)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What README.md says of one function, table or Python name."""
+
+    arguments: tuple[str, ...]
+    text: str
+
+    @property
+    def arities(self) -> range:
+        """How many arguments it takes: those in brackets are optional."""
+        return range(sum(not name.startswith("[") for name in self.arguments), len(self.arguments) + 1)
+
+
+def reference(kind: str) -> dict[str, Entry]:
+    """The entries of README.md's reference of 'functions', 'tables' or 'names', as it stands there now."""
+    (text,) = (part[4] for part in _PART.finditer(README.read_text()) if part[2] == kind)
+    if kind == "tables":  # of which each column has a line, too
+        text = "\n".join(line for line in text.splitlines() if line.startswith("**"))
+    return {name: Entry(tuple(filter(None, given.split(", "))), said) for name, given, said in _ENTRY.findall(text)}
 
 
 def _example(name: str) -> str:
@@ -102,9 +126,8 @@ def _functions(_: str) -> str:
         for function in functions().values():
             if function.family == family:
                 (sql, result), *_ = examples(function.doc)
-                lines.append(
-                    f"| `{function.signature}` | {_cell(summary(function.doc))} | {_code(sql)} → {_code(result)} |\n"
-                )
+                value = _cell(summary(function.doc)) + (f" {STATEMENTS_ONLY}" if function.directonly else "")
+                lines.append(f"| `{function.signature}` | {value} | {_code(sql)} → {_code(result)} |\n")
     return "".join(lines)
 
 
@@ -114,6 +137,16 @@ def _tables(_: str) -> str:
         lines.append(f"\n**`{table.signature}`**: {_cell(summary(table.doc))}\n\n| column | type | |\n|---|---|---|\n")
         for column in table.columns:
             lines.append(f"| `{column.name}` | {column.type or 'any'} | {_cell(column.doc)} |\n")
+    return "".join(lines)
+
+
+def _names(_: str) -> str:
+    lines = ["| name | what it is |\n|---|---|\n"]
+    for name in mediasql.__all__:
+        if name.startswith("__"):
+            continue
+        first = _cell((getattr(mediasql, name).__doc__ or "").partition("\n\n")[0])
+        lines.append(f"| `{name}` | {first} |\n")
     return "".join(lines)
 
 
@@ -143,6 +176,7 @@ _KINDS: dict[str, Callable[[str], str]] = {
     "functions": _functions,
     "tables": _tables,
     "options": _options,
+    "names": _names,
 }
 
 

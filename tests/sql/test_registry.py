@@ -2,71 +2,108 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import apsw
 import pytest
 
 import mediasql
 from mediasql.sql.registry import examples, functions, summary, tables
-from tests import example_media
+from tests import example_media, readme
 
-FUNCTIONS = {
-    # any media
-    *("media_type", "mime_type", "byte_size", "etag", "last_modified", "media_info", "media_error", "content"),
-    "content_hash",
-    # image, video
-    *("width", "height", "orientation", "image_format", "image_mode", "exif"),
-    # timed
-    *("duration", "frame_rate", "frame_count", "video_codec", "audio_codec", "bit_rate", "sample_rate", "channels"),
-    # make
-    "thumbnail",
-    # url
-    *("fileurl", "presigned_url", "url_scheme", "url_host", "url_name", "url_ext"),
-    # cache
-    *("media_refresh", "media_prefetch", "local_path", "media_cache_evict", "media_cache_clear"),
-    # control
-    *("media_version", "media_config", "add_computed_column"),
-}
-TABLES = {"media", "media_streams", "media_exif", "media_errors", "media_cache", "media_cache_stats"}
-# Which change something, and which tells of the owner.
-NOT_FOR_SCHEMAS = {
-    *("add_computed_column", "media_config"),
-    *("media_refresh", "media_prefetch", "local_path", "media_cache_evict", "media_cache_clear"),
-}
-NOT_DETERMINISTIC = NOT_FOR_SCHEMAS
+FUNCTIONS, TABLES = readme.reference("functions"), readme.reference("tables")
+STATEMENTS_ONLY = {name for name, entry in FUNCTIONS.items() if readme.STATEMENTS_ONLY in entry.text}
 DETERMINISTIC, DIRECTONLY = 0x800, 0x80000
+INTERNAL = "_mediasql"  # what the names of functions begin with that only mediasql's own statements call
 
 
-def listed(connection: apsw.Connection) -> tuple[dict[str, int], set[str]]:
-    known = dict(connection.execute("SELECT name, flags FROM pragma_function_list"))
-    return known, {name for (name,) in connection.execute("SELECT name FROM pragma_module_list")}
+class Listed(NamedTuple):
+    """What SQLite lists for a connection: flags by name and number of arguments, and the names of modules."""
+
+    functions: dict[tuple[str, int], int]
+    modules: set[str]
 
 
-def test_what_a_connection_gains() -> None:
-    plain, con = apsw.Connection(":memory:"), mediasql.connect()
-    functions_before, modules_before = listed(plain)
-    functions_after, modules_after = listed(con)
-    gained = {name: functions_after[name] for name in functions_after.keys() - functions_before.keys()}
-    internal = {name for name in gained if name.startswith("_mediasql")}
-    assert gained.keys() - internal == FUNCTIONS == functions().keys()
-    assert modules_after - modules_before == TABLES == tables().keys()
-    assert functions_before.keys() <= functions_after.keys()
-    assert {name for name in gained if gained[name] & DIRECTONLY} == NOT_FOR_SCHEMAS | internal
-    assert {name for name in gained if not gained[name] & DETERMINISTIC} == NOT_DETERMINISTIC | internal
+def listed(connection: Any) -> Listed:
+    functions = connection.execute("SELECT name, narg, flags FROM pragma_function_list").fetchall()
+    modules = connection.execute("SELECT name FROM pragma_module_list").fetchall()
+    return Listed({(name, count): flags for name, count, flags in functions}, {name for (name,) in modules})
+
+
+def apsw_connection(attach: bool) -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    if attach:
+        mediasql.register(connection)
+    return connection
+
+
+def sqlite3_connection(attach: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    if attach:
+        mediasql.load(connection)
+    return connection
+
+
+@pytest.fixture(params=[apsw_connection, sqlite3_connection], ids=["APSW", "loadable"])
+def connections(request: pytest.FixtureRequest, loadable: str) -> Iterator[tuple[Any, Any]]:
+    """A connection without mediasql, and one with it."""
+    without, with_mediasql = request.param(attach=False), request.param(attach=True)
+    yield without, with_mediasql
+    without.close()
+    with_mediasql.close()
+
+
+def test_a_connection_gains_what_the_reference_names(connections: tuple[Any, Any]) -> None:
+    before, after = map(listed, connections)
+    assert before.functions.items() <= after.functions.items(), "none of SQLite's own is replaced"
+    gained = {
+        call: flags
+        for call, flags in after.functions.items()
+        if call not in before.functions and not call[0].startswith(INTERNAL)
+    }
+    assert gained.keys() == {(name, count) for name, entry in FUNCTIONS.items() for count in entry.arities}
+    assert {name for (name, _), flags in gained.items() if flags & DIRECTONLY} == STATEMENTS_ONLY
+    assert {name for (name, _), flags in gained.items() if not flags & DETERMINISTIC} == STATEMENTS_ONLY
+    assert after.modules - before.modules == TABLES.keys()
+    assert before.modules <= after.modules
+
+
+def test_internal_functions_are_for_statements_only(connections: tuple[Any, Any]) -> None:
+    internal = {call: flags for call, flags in listed(connections[1]).functions.items() if call[0].startswith(INTERNAL)}
+    assert internal
+    assert all(flags & DIRECTONLY for flags in internal.values()), internal
+
+
+def test_the_reference_names_what_is_registered() -> None:
+    assert FUNCTIONS.keys() == functions().keys()
+    assert TABLES.keys() == tables().keys()
+
+
+def call_of(name: str) -> str:
+    return f"{name}({', '.join(['image'] * FUNCTIONS[name].arities[0])})"
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - STATEMENTS_ONLY))
+def test_functions_serve_in_schemas(name: str) -> None:
+    con = mediasql.connect()
+    con.execute(f"CREATE TABLE t(image, value AS ({call_of(name)}))")
+    con.execute(f"CREATE INDEX i ON t({call_of(name)})")
+    con.execute(f"CREATE VIEW v AS SELECT {call_of(name)} FROM t")
+    assert con.execute("SELECT * FROM t, v").fetchall() == []
     con.close()
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS - NOT_FOR_SCHEMAS - NOT_DETERMINISTIC))
-def test_functions_serve_in_schemas(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(STATEMENTS_ONLY))
+def test_a_schema_cannot_call_what_is_for_statements_only(name: str) -> None:
     con = mediasql.connect()
-    arguments = ", ".join(["image"] * functions()[name].arities[0])
-    con.execute(f"CREATE TABLE t(image, value AS ({name}({arguments})))")
-    con.execute(f"CREATE INDEX i ON t({name}({arguments}))")
-    con.execute(f"CREATE VIEW v AS SELECT {name}({arguments}) FROM t")
-    assert con.execute("SELECT * FROM t, v").fetchall() == []
+    con.execute(f"CREATE TABLE t(image); CREATE VIEW v AS SELECT {call_of(name)} FROM t")
+    with pytest.raises(apsw.SQLError, match=rf"unsafe use of {name}\(\)"):
+        con.execute("SELECT * FROM v")
     con.close()
 
 
