@@ -11,7 +11,7 @@ import pytest
 
 import mediasql
 from mediasql.sql.loadable import build
-from tests import store
+from tests import realtime, store
 from tests.servers import azure, gcs, http, nginx, s3
 from tests.servers import gcs_emulator as emulator
 from tests.servers.fault import FaultProxy
@@ -56,6 +56,7 @@ def server_fixture(name: str, start: Callable[[], AbstractContextManager[Server]
     return fixture
 
 
+nothing_is_real_time = realtime.nothing_is_real_time
 s3_server = server_fixture("s3_server", s3.start)
 gcs_server = server_fixture("gcs_server", gcs.start)
 gcs_emulator = server_fixture("gcs_emulator", emulator.start)

@@ -12,12 +12,14 @@ import io
 import math
 import struct
 import tempfile
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.audio.resampler import AudioResampler
 from av.container import OutputContainer
+from PIL import Image
 
 # The encoder and the sample format it takes, per codec name as FFmpeg's decoders report it.
 _AUDIO: dict[str, tuple[str, str]] = {
@@ -44,7 +46,6 @@ _VIDEO = {
     "mpeg4": "mpeg4",
     "vp8": "libvpx",
     "vp9": "libvpx-vp9",
-    "av1": "libsvtav1",
     "mjpeg": "mjpeg",
 }
 # Fast and quiet: the pictures do not matter here, the containers do.
@@ -53,7 +54,6 @@ _OPTIONS = {
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
-    "libsvtav1": {"preset": "13"},
 }
 
 
@@ -90,21 +90,24 @@ def video(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video"
         with av.open(str(path), "w", format=container, options=wanted) as output:
-            pictures = output.add_stream(_VIDEO[codec], rate=rate)
-            pictures.width, pictures.height = size
-            pictures.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-            pictures.options = dict(_OPTIONS.get(_VIDEO[codec], {}))
-            if b_frames:
-                pictures.options = pictures.options | {"preset": "veryfast", "bf": "2"}
+            if codec == "av1":
+                pictures = output.add_mux_stream("av1", rate=rate, width=size[0], height=size[1])
+            else:
+                pictures = output.add_stream(_VIDEO[codec], rate=rate)
+                pictures.width, pictures.height = size
+                pictures.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+                pictures.options = dict(_OPTIONS.get(_VIDEO[codec], {}))
+                if b_frames:
+                    pictures.options = pictures.options | {"preset": "veryfast", "bf": "2"}
             sound = _sound(output, audio_codec, sample_rate, channels) if audio_codec else None
-            for index in range(frames):
-                frame = av.VideoFrame(*size, "rgb24")
-                line = bytes((index * 5 + x) & 255 for x in range(frame.planes[0].line_size))
-                frame.planes[0].update(line * size[1])
-                frame.pts = index
-                frame.time_base = 1 / Fraction(rate)
-                output.mux(pictures.encode(frame))
-            output.mux(pictures.encode(None))
+            made = (
+                _av1(size, frames, Fraction(rate))
+                if codec == "av1"
+                else _encoded(pictures, size, frames, Fraction(rate))
+            )
+            for packet in made:
+                packet.stream = pictures
+                output.mux(packet)
             if sound is not None:
                 _sine(output, sound, frames / float(rate))
         data = path.read_bytes()
@@ -152,6 +155,41 @@ def audio(
                 output.mux(art)
         _sine(output, sound, seconds)
     return file.getvalue()
+
+
+def _row(index: int, length: int) -> bytes:
+    """The bytes of each row of picture `index`: the pattern moves."""
+    return bytes((index * 5 + x) & 255 for x in range(length))
+
+
+def _encoded(stream: av.VideoStream, size: tuple[int, int], frames: int, rate: Fraction) -> Iterator[av.Packet]:
+    for index in range(frames):
+        frame = av.VideoFrame(*size, "rgb24")
+        frame.planes[0].update(_row(index, frame.planes[0].line_size) * size[1])
+        frame.pts = index
+        frame.time_base = 1 / rate
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _av1(size: tuple[int, int], frames: int, rate: Fraction) -> list[av.Packet]:
+    """Return the packets of an AV1 film, which Pillow's libaom made as an AVIF sequence.
+
+    PyAV's only AV1 encoder in software, libsvtav1, makes the thread that opens it real-time (SCHED_FIFO with
+    priority 99) where it may, and what that process starts afterwards inherits it: see tests/realtime.py.
+    """
+    file = io.BytesIO()
+    first, *others = (Image.frombytes("RGB", size, _row(n, 3 * size[0]) * size[1]) for n in range(frames))
+    first.save(file, "AVIF", save_all=True, append_images=others, speed=10, max_threads=1)
+    file.seek(0)
+    with av.open(file) as source:
+        # The last stream: the first is the still picture that an AVIF file begins with.
+        packets = [packet for packet in source.demux(source.streams.video[-1]) if packet.size]
+    for index, packet in enumerate(packets):
+        packet.pts = packet.dts = index
+        packet.duration = 1
+        packet.time_base = 1 / rate
+    return packets
 
 
 def _sound(output: OutputContainer, codec: str, sample_rate: int, channels: int) -> av.AudioStream:
