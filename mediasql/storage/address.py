@@ -15,8 +15,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|\d+)(?:\.(?:0x[0-9a-f]*|\d+)){0,3}", re.IGNORECASE)
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# After the IANA IPv4 and IPv6 Special-Purpose Address Registries: what `ipaddress` knows of them differs between Pythons,
-# and between the patch releases of one.
+# After the IANA IPv4 and IPv6 Special-Purpose Address Registries: what `ipaddress` knows of them differs between
+# Pythons, and between the patch releases of one.
 _SPECIAL: tuple[tuple[str, tuple[_Network, ...]], ...] = tuple(
     (word, tuple(ipaddress.ip_network(text) for text in texts.split()))
     for word, texts in (
