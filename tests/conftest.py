@@ -11,6 +11,7 @@ import pytest
 
 import mediasql
 from mediasql.sql.loadable import build
+from tests import clock as clocks
 from tests import realtime, store
 from tests.servers import azure, gcs, http, nginx, s3
 from tests.servers import gcs_emulator as emulator
@@ -57,6 +58,7 @@ def server_fixture(name: str, start: Callable[[], AbstractContextManager[Server]
 
 
 nothing_is_real_time = realtime.nothing_is_real_time
+clock = clocks.clock
 s3_server = server_fixture("s3_server", s3.start)
 gcs_server = server_fixture("gcs_server", gcs.start)
 gcs_emulator = server_fixture("gcs_emulator", emulator.start)

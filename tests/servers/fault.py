@@ -51,13 +51,13 @@ class FaultProxy:
 
     def __enter__(self) -> FaultProxy:
         self.thread.start()
-        asyncio.run_coroutine_threadsafe(self.open(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(self.open(), self.loop).result(60)
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self.close(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(self.close(), self.loop).result(60)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
+        self.thread.join(60)
         self.loop.close()
 
     async def open(self) -> None:

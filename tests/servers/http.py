@@ -7,13 +7,14 @@ arguments, each of which changes the answer to the rest: `/norange/photo.jpg`, `
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import hashlib
 import math
 import sys
 import urllib.parse
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ class HttpServer(Server):
 
     def at(self, path: str) -> str:
         return f"{self.url}/{urllib.parse.quote(path)}"
+
+    def release(self) -> None:
+        """Answer the requests for `/held/…`, those that are to come until the next `reset` too."""
+        self.control("POST", "/_release")
 
 
 @contextmanager
@@ -68,6 +73,17 @@ class Site:
         self.folder = folder
         self.files: dict[str, tuple[bytes, str, str]] = {}
         self.visits: Counter[str] = Counter()
+        self.forget()
+
+    def forget(self) -> None:
+        self.visits.clear()
+        self.met: Counter[str] = Counter()
+        self.meetings: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.released = asyncio.Event()
+
+    def release(self, call: Call) -> Answer:
+        self.released.set()
+        return Answer(204)
 
     async def handle(self, call: Call) -> Answer:
         self.visits[call.path] += 1
@@ -209,6 +225,23 @@ def slow(visit: Visit, milliseconds: str) -> Answer:
     return answer
 
 
+def together(visit: Visit, count: str) -> Answer:
+    """Each waits until so many such requests have come: those that are made one by one are never answered."""
+    site, answer = visit.site, visit.serve()
+    site.met[count] += 1
+    answer.until = site.meetings[count]
+    if site.met[count] >= int(count):
+        answer.until.set()
+    return answer
+
+
+def held(visit: Visit) -> Answer:
+    """Answered when the test says so."""
+    answer = visit.serve()
+    answer.until = visit.site.released
+    return answer
+
+
 def hang(visit: Visit) -> Answer:
     return Answer(delay=math.inf)
 
@@ -269,6 +302,8 @@ BEHAVIOURS: dict[str, tuple[Callable[..., Answer], int]] = {
     "wrongrange": (wrong_range, 0),
     "lie": (lie, 0),
     "slow": (slow, 1),
+    "together": (together, 1),
+    "held": (held, 0),
     "hang": (hang, 0),
     "reset": (reset, 0),
     "gzip": (zipped, 0),
@@ -279,4 +314,4 @@ BEHAVIOURS: dict[str, tuple[Callable[..., Answer], int]] = {
 
 if __name__ == "__main__":
     site = Site(Path(sys.argv[2]) if len(sys.argv) > 2 else None)
-    serve(Service(site.handle, site.put, reset=site.visits.clear), int(sys.argv[1]))
+    serve(Service(site.handle, site.put, {"/_release": site.release}, site.forget), int(sys.argv[1]))

@@ -10,14 +10,15 @@ import json
 import os
 import shutil
 import tempfile
-import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.process import StartError, running
-from tests.servers.server import Request, Server
+from tests.servers.server import Request, Server, fetch
+from tests.waiting import eventually
 
 # tcp_nopush, which Debian's own configuration turns on, delays small ranges on loopback by 40 ms.
 CONFIGURATION = """
@@ -69,8 +70,11 @@ class NginxServer(Server):
             self.put(bucket, f"d{index // 1000:03d}/o{index:06d}.jpg", b"x" * size)
 
     def requests(self) -> list[Request]:
-        time.sleep(0.02)  # nginx logs after it has answered
-        return [parsed(line) for line in self.log.read_text().splitlines()]
+        # nginx logs after it has answered, each request before the next.
+        mark = f"/{uuid.uuid4()}"
+        fetch(self.url + mark)
+        logged = eventually(lambda: text if mark in (text := self.log.read_text()) else "")
+        return [request for request in map(parsed, logged.splitlines()) if request.path != mark]
 
     def reset(self) -> None:
         os.truncate(self.log, 0)

@@ -101,7 +101,7 @@ def listens(child: Child) -> bool:
     return not sockets_listening(child.port).isdisjoint(sockets_open(tree(child.process.pid)))
 
 
-def stop(child: Child, patience: float = 5) -> None:
+def stop(child: Child, patience: float = 15) -> None:
     if child.process.stdin:
         child.process.stdin.close()
     for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -113,7 +113,7 @@ def stop(child: Child, patience: float = 5) -> None:
             child.process.wait(patience)
         except subprocess.TimeoutExpired:
             continue
-    child.process.wait(patience)
+    child.process.wait(60)
 
 
 def tree(root: int) -> list[int]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import gzip
 import http.client
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from tests.servers import http as web
 from tests.servers.fault import FaultProxy
 from tests.servers.nginx import NginxServer
 from tests.servers.server import Reply, fetch
+from tests.waiting import eventually
 
 BODY = bytes(range(256)) * 4
 NAME = "photos/x y.jpg"
@@ -105,12 +107,35 @@ def test_changing_files(server: web.HttpServer) -> None:
 def test_time(server: web.HttpServer) -> None:
     started = time.monotonic()
     assert ask(server, "slow/100/norange/").body == BODY
-    assert 0.1 <= time.monotonic() - started < 2
+    assert time.monotonic() - started >= 0.1
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(f"GET /hang/{PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         connection.settimeout(0.2)
         with pytest.raises(TimeoutError):
             connection.recv(1)
+
+
+def waits(server: web.HttpServer, behaviour: str) -> socket.socket:
+    """A connection whose request has arrived, and is not answered."""
+    before = len(server.requests())
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    connection.sendall(f"GET /{behaviour}{PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    eventually(lambda: len(server.requests()) > before)
+    assert not select.select([connection], [], [], 0.1)[0]
+    return connection
+
+
+def test_answers_that_wait_for_an_event(server: web.HttpServer) -> None:
+    for _ in range(2):
+        with waits(server, "together/3/"), waits(server, "together/3/") as second:
+            assert ask(server, "together/3/").body == BODY[10:20]
+            assert second.recv(8) == b"HTTP/1.1"
+        assert ask(server, "together/3/").status == 206
+        with waits(server, "held/") as first:
+            server.release()
+            assert first.recv(8) == b"HTTP/1.1"
+        assert ask(server, "held/").status == 206
+        server.reset()
 
 
 def test_requests_are_logged(server: web.HttpServer) -> None:
@@ -158,7 +183,7 @@ def test_fault_proxy(server: web.HttpServer, fault_proxy: Callable[[int], FaultP
         proxy.set(**fault)
         started = time.monotonic()
         assert fetch(url).body == BODY
-        assert 0.2 <= time.monotonic() - started < 2
+        assert time.monotonic() - started >= 0.2
 
 
 def test_fault_proxy_stalls(server: web.HttpServer, fault_proxy: Callable[[int], FaultProxy]) -> None:
@@ -167,7 +192,7 @@ def test_fault_proxy_stalls(server: web.HttpServer, fault_proxy: Callable[[int],
     with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
         connection.sendall(f"GET /{PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         received = 0
-        connection.settimeout(5)
+        connection.settimeout(60)
         while received < 500:  # a socket with a timeout gives what is there, MSG_WAITALL or not
             received += len(connection.recv(500 - received))
         connection.settimeout(0.3)

@@ -5,12 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.servers.process import ROOT, StartError, free_port, launch, listens, python_module, running, stop
+from tests.waiting import eventually
 
 
 def answers(port: int) -> bool:
@@ -58,7 +58,7 @@ from tests.servers import azure, gcs_emulator, nginx, s3
 with ExitStack() as stack:
     servers = [stack.enter_context(module.start()) for module in (azure, gcs_emulator, nginx, s3)]
     print(*(server.port for server in servers), flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -68,29 +68,30 @@ def test_servers_end_when_the_tests_are_killed() -> None:
         ports = [int(port) for port in tests.stdout.readline().split()]
         assert all(map(answers, ports))
         os.kill(tests.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while any(map(answers, ports)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(answers, ports))
+    eventually(lambda: not any(map(answers, ports)))
 
 
 TIDIES_UP = """
-import pathlib, sys, time
+import pathlib, sys
 from tests.servers.wire import Service, serve
+from tests.waiting import eventually
 serve(Service(None, None), int(sys.argv[1]))
-time.sleep(0.5)
-pathlib.Path(sys.argv[2]).touch()
+tidy, told = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+tidy.write_text("begun")
+eventually(told.exists)
+tidy.write_text("done")
 """
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_tidies_up_though_it_is_told_to_end_twice(tmp_path: Path, sign: signal.Signals) -> None:
-    tidy = tmp_path / "tidy"
+    tidy, told = tmp_path / "tidy", tmp_path / "told"
     command = [sys.executable, "-c", TIDIES_UP]
-    with running(lambda port: [*command, str(port), str(tidy)]) as child:
+    with running(lambda port: [*command, str(port), str(tidy), str(told)]) as child:
         assert child.process.stdin
         child.process.stdin.close()
-        time.sleep(0.2)
+        eventually(tidy.exists)
         child.process.send_signal(sign)
-        assert child.process.wait(10) == 0
-    assert tidy.exists()
+        told.touch()
+        assert child.process.wait(60) == 0
+    assert tidy.read_text() == "done"

@@ -50,12 +50,14 @@ class Call:
 
 @dataclass
 class Answer:
-    """What to send. The last four fields are for servers that break their word."""
+    """What to send, after `delay` seconds and the event `until`. The last four fields are for servers that break their
+    word."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0
+    until: asyncio.Event | None = None
     declared: int | None = None  # the Content-Length to announce; None: the true one
     chunked: bool = False
     ending: Literal["keep", "close", "reset"] = "keep"
@@ -168,6 +170,8 @@ async def send(writer: asyncio.StreamWriter, call: Call, answer: Answer) -> bool
     """Send it; False when the connection is not to be used again."""
     if answer.delay:
         await (asyncio.Event().wait() if math.isinf(answer.delay) else asyncio.sleep(answer.delay))
+    if answer.until:
+        await answer.until.wait()
     given = {name.lower() for name in answer.headers}
     headers = dict(answer.headers)
     if "date" not in given:
