@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 # Of what the parsers tell: one more whenever they tell something else about the same file, so that nobody takes what
 # an earlier version kept for it.
-PARSERS = 1
+PARSERS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

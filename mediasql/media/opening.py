@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DecodeError
+from . import pyav
 from .probe import probe_bytes
 
 # What `mimetypes` knows no extension for, or another than people use.
@@ -40,18 +41,10 @@ def opened_image(data: bytes, extension: str = "") -> Iterator[Any]:
 @contextmanager
 def opened_container(data: bytes, extension: str = "") -> Iterator[Any]:
     """An `av.container.InputContainer` over the bytes, which opens nothing else. Raises DecodeError."""
-    import av
-
-    def refuse(url: str, flags: int, options: dict[str, str]) -> Any:
-        return io.BytesIO()  # nothing may raise here; see video.py
-
     try:
-        container = av.open(
-            io.BytesIO(data), metadata_errors="replace", options={"protocol_whitelist": "none"}, io_open=refuse
-        )
-    except (av.FFmpegError, ValueError, IndexError) as error:
-        said = getattr(error, "strerror", None) or error  # FFmpeg's words, without the number of its error
-        raise DecodeError(f"not video or audio that can be read: {said}") from None
+        container = pyav.open_container(io.BytesIO(data))
+    except pyav.damages() as error:
+        raise pyav.unreadable("video or audio", error) from None
     with container:
         yield container
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import replace
 from typing import Any
 
 from ..errors import DecodeError
+from . import pyav
 from .info import MediaInfo, StreamInfo
 
 # FFmpeg reads this little to guess frame rates; measured to answer as the defaults do, in a fifth of the time.
@@ -51,25 +51,11 @@ def read_container(file: Any) -> MediaInfo | None:
     return _read(file, {})
 
 
-def _opened(file: Any, options: dict[str, str], referred: list[str]) -> Any:
-    """A container over this file alone; URLs that it refers to are added to `referred`, and not opened."""
-    import av
-
-    def refuse(url: str, flags: int, options: dict[str, str]) -> Any:
-        # Nothing may raise here: PyAV would keep the exception for the next file that this thread opens.
-        referred.append(url)
-        return io.BytesIO()
-
-    return av.open(file, metadata_errors="replace", options={**options, "protocol_whitelist": "none"}, io_open=refuse)
-
-
 def _read(file: Any, options: dict[str, str]) -> MediaInfo | None:
-    import av
-
     referred: list[str] = []
     try:
-        container = _opened(file, options, referred)
-    except (av.FFmpegError, ValueError, IndexError):
+        container = pyav.open_container(file, options, referred)
+    except pyav.damages():
         return _unless(referred, None)
     with container:
         kinds = set(container.format.name.split(","))
@@ -92,7 +78,7 @@ def first_picture(file: Any, box: tuple[int, int]) -> Any:
 
     referred: list[str] = []
     try:
-        with _opened(file, {}, referred) as container:
+        with pyav.open_container(file, {}, referred) as container:
             kinds = set(container.format.name.split(","))
             if referred or kinds & _REFERRING:
                 raise DecodeError("the file refers to another file, which mediasql does not follow")
@@ -116,9 +102,8 @@ def first_picture(file: Any, box: tuple[int, int]) -> Any:
             if frame is None:
                 raise DecodeError("no frame of it can be decoded")
             return _drawn(frame, stream.sample_aspect_ratio, box)
-    except (av.FFmpegError, ValueError, IndexError) as error:
-        said = getattr(error, "strerror", None) or error  # FFmpeg's words, without the number of its error
-        raise DecodeError(f"not an image, video or audio file that can be read: {said}") from None
+    except pyav.damages() as error:
+        raise pyav.unreadable("an image, video or audio file", error) from None
 
 
 def _drawn(frame: Any, pixel: Any, box: tuple[int, int]) -> Any:
@@ -214,13 +199,11 @@ def _rotation(stream: Any) -> int | None:
 
     PyAV has the display matrix of decoded frames only. FFmpeg has read the first of them already.
     """
-    import av
-
     if stream.container.format.name != _MOVIE:
         return None
     try:
         frame = next(stream.container.decode(stream), None)
-    except (av.FFmpegError, ValueError):
+    except pyav.damages():
         return None
     return None if frame is None else -int(frame.rotation) % 360
 

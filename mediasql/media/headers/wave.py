@@ -7,6 +7,7 @@ others, and of DTS and AC-3 that disguise themselves as PCM, the `fmt ` chunk do
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from ...errors import DecodeError
 from ..info import StreamInfo
@@ -20,8 +21,34 @@ _CODECS: dict[int, dict[int, str]] = {
     0x0006: {8: "pcm_alaw"},
     0x0007: {8: "pcm_mulaw"},
 }
-# Codecs of four bits a sample, in blocks with headers: a block's samples are not to be had from its size.
-_ADPCM = {0x0002: "adpcm_ms", 0x0011: "adpcm_ima_wav"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Adpcm:
+    """A codec of four bits a sample, in blocks: each has a header that holds its first samples, and groups of samples.
+
+    The sizes are bytes for each channel.
+    """
+
+    name: str
+    block_header: int
+    header_samples: int
+    group: int
+
+    def bit_rate(self, byte_rate: int, block_size: int, channels: int, sample_rate: int) -> int:
+        """Return bits per second, headers of blocks included, as FFmpeg 9 does; `byte_rate` is what the file claims.
+
+        FFmpeg 8 believes the file, and writes files that claim 0. Raises GiveUp for blocks that no encoder makes.
+        """
+        groups, rest = divmod(block_size - self.block_header * channels, self.group * channels)
+        if groups < 0 or rest:
+            raise GiveUp(f"{self.name} in blocks of {block_size} bytes")
+        samples = self.header_samples + groups * self.group * 2
+        exact = block_size * 8 * sample_rate // samples
+        return byte_rate * 8 if byte_rate == block_size * sample_rate // samples else exact
+
+
+_ADPCM = {0x0002: _Adpcm("adpcm_ms", 7, 2, 1), 0x0011: _Adpcm("adpcm_ima_wav", 4, 1, 4)}
 _EXTENSIBLE = 0xFFFE
 # How DTS, in its four packings, and IEC 61937 bursts start.
 _DISGUISED = (
@@ -77,16 +104,16 @@ def wave(head: bytes, size: int | None, want_exif: bool) -> Steps:
     if any(mark in sound for mark in _DISGUISED):
         raise GiveUp("what may be DTS or AC-3 in a WAVE file")
 
-    codec, bits, channels, sample_rate, bit_rate = _format(fmt)
+    codec, bits, channels, sample_rate, claimed, bit_rate = _format(fmt)
     if codec.startswith("adpcm") and not samples:
         raise GiveUp("ADPCM that does not tell its length")
-    length = _samples(data, size, samples, codec, bits, channels, sample_rate, bit_rate)
+    length = _samples(data, size, samples, codec, bits, channels, sample_rate, claimed)
     stream = StreamInfo(
         index=0,
         type="audio",
         codec=codec,
         duration=length / sample_rate,
-        bit_rate=bits * sample_rate * channels,
+        bit_rate=bit_rate,
         sample_rate=sample_rate,
         channels=channels,
         is_default=False,
@@ -95,8 +122,8 @@ def wave(head: bytes, size: int | None, want_exif: bool) -> Steps:
     return timed("wav", ("audio/wav", "audio/wav"), [stream], microseconds=microseconds, size=size)
 
 
-def _format(fmt: bytes) -> tuple[str, int, int, int, int]:
-    """Codec, bits of a sample, channels, samples and bits per second."""
+def _format(fmt: bytes) -> tuple[str, int, int, int, int, int]:
+    """Codec, bits of a sample, channels, samples per second, bits per second as the file claims and as they are."""
     tag, channels, sample_rate, byte_rate, align = struct.unpack_from("<HHIIH", fmt)
     bits = struct.unpack_from("<H", fmt, 14)[0] if len(fmt) >= 16 else 8
     if tag == _EXTENSIBLE and len(fmt) >= 40:
@@ -108,14 +135,16 @@ def _format(fmt: bytes) -> tuple[str, int, int, int, int]:
     if not channels or not sample_rate:
         raise GiveUp("WAVE without channels or a rate")
     if tag in _ADPCM and bits == 4:
-        return _ADPCM[tag], 4, channels, sample_rate, byte_rate * 8
+        adpcm = _ADPCM[tag]
+        bit_rate = adpcm.bit_rate(byte_rate, align, channels, sample_rate)
+        return adpcm.name, 4, channels, sample_rate, byte_rate * 8, bit_rate
     bits = bits + 7 & ~7
     codec = _CODECS.get(tag, {}).get(bits)
     # Where the numbers contradict each other (24 bits in four bytes), FFmpeg guesses; that is not worth
     # copying.
     if codec is None or align != channels * bits // 8 or byte_rate != align * sample_rate:
         raise GiveUp(f"WAVE of format {tag:#06x}, {bits} bits in {align} bytes")
-    return codec, bits, channels, sample_rate, byte_rate * 8
+    return codec, bits, channels, sample_rate, byte_rate * 8, bits * sample_rate * channels
 
 
 def _samples(

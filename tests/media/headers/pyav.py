@@ -25,12 +25,14 @@ FIRSTS = (64, 512, 16384, 1 << 30)
 # Not told by FFmpeg's own fields, or not read from headers: each has tests of its own.
 _APART = ("mime_type", "orientation", "streams", "exif", "exif_read", "mode")
 _STREAMS_APART = ("pixel_format", "rotation")
+FFMPEG = av.library_versions["libavformat"][0] - 54  # its major version
+_METADATA: Any = {"metadata_errors": "replace"} if hasattr(av.container.InputContainer, "metadata_errors") else {}
 
 
 def pyav(data: bytes) -> MediaInfo | None:
     """What PyAV tells, without cover art; None when it refuses the file."""
     try:
-        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+        with av.open(io.BytesIO(data), **_METADATA) as container:
             streams = tuple(_stream(s) for s in container.streams if not s.disposition & _COVER)
             video = next((s for s in streams if s.type == "video"), StreamInfo(index=-1, type="none"))
             audio = next((s for s in streams if s.type == "audio"), StreamInfo(index=-1, type="none"))
