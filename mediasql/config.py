@@ -70,7 +70,10 @@ def _prefixes(value: Any) -> tuple[str, ...]:
 
 
 def _path(value: Any) -> str | None:
-    return None if value is None else os.fspath(value)
+    path = None if value is None else os.fsdecode(value)
+    if path is not None and "\0" in path:
+        raise ValueError
+    return path
 
 
 _UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}

@@ -144,7 +144,9 @@ class _File(_Whole):
     async def run(self, ticket: Ticket) -> Any:
         lease = await ticket.store.lease(self.location)
         if lease is None:
-            raise Unsupported("no file can be made of it: nothing is kept on disk here (cache_size is 0)")
+            raise Unsupported(
+                "no file can be made of it: nothing is kept on disk here (cache_size is 0, or the cache has no folder)"
+            )
         self.leases.add(lease)
         return str(lease.path)
 

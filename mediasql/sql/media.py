@@ -11,7 +11,7 @@ from ..media.info import MediaInfo
 from ..media.probe import Want
 from ..storage.location import Location
 from ..storage.providers.base import ObjectInfo, Provider
-from ..storage.providers.local import local_path
+from ..storage.providers.local import local_path, path_text
 from . import calls
 
 if TYPE_CHECKING:
@@ -98,11 +98,14 @@ class Media:
             raise ForbiddenByPolicy("paths of this machine are not told in profile 'hosted'")
         location = self.location
         if location.scheme != "file":
-            return calls.file(self._session, self)
-        self._session.store.provider(location)  # which refuses what a policy forbids
-        path = os.path.abspath(local_path(location))
-        if not os.path.isfile(path):
-            raise NotFound("no such file")
+            path = calls.file(self._session, self)
+        else:
+            self._session.store.provider(location)  # which refuses what a policy forbids
+            path = os.path.abspath(local_path(location))
+            if not os.path.isfile(path):
+                raise NotFound("no such file")
+        if path_text(path) != path:
+            raise Unsupported(f"its path is not UTF-8, so that no SQL text can hold it: {path_text(path)}")
         return path
 
     def refresh(self) -> bool:

@@ -17,7 +17,7 @@ from ..storage.cache.database import AHEAD
 from ..storage.cache.identity import Identity, is_plain
 from ..storage.location import Location
 from ..storage.providers.base import Entry, ObjectInfo
-from ..storage.providers.local import local_path
+from ..storage.providers.local import local_path, path_text
 from ..storage.store import Store
 
 T = TypeVar("T")
@@ -310,5 +310,4 @@ def container_of(url: str) -> str:
 
 def file_name(url: str) -> str:
     """By what name a local file is known: its path, with bytes that are no UTF-8 in the way of Python's literals."""
-    path = os.path.abspath(local_path(Location.parse(url)))
-    return path if path.isascii() else os.fsencode(path).decode(errors="backslashreplace")
+    return path_text(os.path.abspath(local_path(Location.parse(url))))

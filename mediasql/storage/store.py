@@ -189,7 +189,9 @@ class Store:
             yield
             return
         if self.blocks is None:
-            raise errors.Unsupported("it cannot be fetched ahead: nothing is kept on disk here (cache_size is 0)")
+            raise errors.Unsupported(
+                "it cannot be fetched ahead: nothing is kept on disk here (cache_size is 0, or the cache has no folder)"
+            )
         with self.blocks.stay(identity):
             yield
         if not self.blocks.complete(identity):

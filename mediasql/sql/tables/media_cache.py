@@ -11,6 +11,7 @@ from ...media.answers import Answers
 from ...storage.cache.blocks import Blocks
 from ...storage.location import Location
 from ...storage.providers.base import iso_time
+from ...storage.providers.local import path_text
 from ..functions import image, properties, timed
 from ..registry import Column, Condition, Session, table
 
@@ -171,7 +172,7 @@ def media_cache_stats(session: Session) -> Iterator[Figures]:
         return
     stats = blocks.stats()
     yield Figures(
-        None if session.config.profile == "hosted" else str(blocks.folder.parent),
+        None if session.config.profile == "hosted" else path_text(str(blocks.folder.parent)),
         answers.count(),
         stats.held,
         stats.capacity,

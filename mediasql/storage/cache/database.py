@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import apsw
 
@@ -27,6 +28,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
+
+_OPEN = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 
 APPLICATION = 0x6D736361  # 'msca', PRAGMA application_id of all databases of the cache
 AHEAD = 60.0  # seconds that clocks may differ; of what is dated later than that, the age is unknown
@@ -157,7 +160,8 @@ class Database:
                 raise
 
     def _connect(self, wait: int) -> apsw.Connection:
-        connection = apsw.Connection(os.fspath(self.path))
+        # As a URI, which can name files whose names are not UTF-8; without slashes it has no authority.
+        connection = apsw.Connection(f"file:{quote(os.fsencode(self.path), safe='')}", flags=_OPEN)
         try:
             # Who closes last deletes the log by its name, which may be that of another database by then.
             keep = ctypes.c_int(1)
@@ -188,10 +192,15 @@ class Database:
             with suppress(apsw.Error):
                 connection.close(True)
         if damaged:
-            with suppress(OSError), locked(self.path.with_suffix(".lock")):
-                if file is None or self.file() == file:  # no other process made it anew meanwhile
-                    self._delete()
+            try:
+                with locked(self.path.with_suffix(".lock")):
+                    if file is None or self.file() == file:  # no other process made it anew meanwhile
+                        self._delete()
                 return True
+            except FileNotFoundError:
+                return True
+            except OSError as refusal:
+                error = refusal
         elif unclear:
             raise error
         self.unusable = isinstance(error, Unusable)
@@ -317,7 +326,7 @@ if hasattr(os, "register_at_fork"):
 
 def make_private(folder: Path) -> None:
     """Make a folder, and those above it, which only this user may look into. Raises OSError."""
-    if not folder.parent.exists():
+    if folder.parent != folder and not os.path.exists(folder.parent):  # a drive that is not there has no parent
         make_private(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
 

@@ -73,7 +73,7 @@ class Folder:
             try:
                 handle = os.open(path, _FLAGS | os.O_EXCL, 0o600)
             except (FileExistsError, FileNotFoundError):
-                if not self.root.exists():
+                if not os.path.exists(self.root):
                     raise
                 continue  # who cleans took it for a dead one
             try:
@@ -106,11 +106,11 @@ class Folder:
             self.name = self._lock = None
 
     def others(self) -> Iterator[str]:
-        """The names of all other folders."""
+        """The names of all other folders, as far as they can be listed."""
         try:
             with os.scandir(self.root) as found:
                 names = [item.name for item in found if item.is_dir(follow_symlinks=False)]
-        except FileNotFoundError:
+        except OSError:
             return
         yield from (name for name in names if name != self.name)
 
@@ -168,6 +168,15 @@ def remove(root: Path, name: str) -> bool:
     with suppress(OSError):
         (root / name).parent.rmdir()
     return True
+
+
+def is_gone(path: Path) -> bool:
+    """Return whether there is nothing at `path`; False where that cannot be told."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
 
 
 def _lock(handle: int) -> bool:

@@ -197,7 +197,7 @@ class _Copy:
     def _move(self) -> None:
         """Go on in the other folder."""
         try:
-            path, handle = _temporary(self._blocks.spare, self._suffix)
+            path, handle = _temporary(self._blocks.spare(), self._suffix)
         except OSError as error:
             raise _no_room(error) from None
         written = self._size
@@ -252,6 +252,6 @@ def _write(handle: int, data: bytes) -> None:
 
 def _no_room(error: OSError) -> errors.TransientError:
     return errors.TransientError(
-        f"there is no room for a local copy, neither in the cache's folder nor in {tempfile.gettempdir()}: "
+        "there is no room for a local copy, neither in the cache's folder nor in that for temporary files (TMPDIR): "
         f"{error.strerror or error}"
     )

@@ -18,7 +18,7 @@ _told: set[Path] = set()
 
 
 def folder(config: Config) -> Path | None:
-    """The folder of the cache, made or not; None where nothing is to be kept."""
+    """Return the folder of the cache, made or not; None where nothing is to be kept, or nobody can say where."""
     if config.cache_size == 0:
         return None
     try:
@@ -29,7 +29,9 @@ def folder(config: Config) -> Path | None:
         return user_cache_path("mediasql", appauthor=False).expanduser().absolute()
     except RuntimeError:  # of a user id without an entry and without HOME, as in containers
         warn(Path(config.cache_dir or "~"), "this user has no home directory")
-        return None
+    except OSError as error:  # of a relative path below a working directory that is gone, or may not be looked at
+        warn(Path(config.cache_dir or "~"), f"there is no working directory: {error.strerror}")
+    return None
 
 
 def capacity(config: Config, folder: Path, held: int = 0) -> int:
@@ -40,7 +42,7 @@ def capacity(config: Config, folder: Path, held: int = 0) -> int:
     if config.cache_size is not None:
         return config.cache_size
     try:
-        there = next(path for path in (folder, *folder.parents) if path.exists())
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
         return min(MOST, int((shutil.disk_usage(there).free + held) * SHARE))
     except OSError:
         return MOST

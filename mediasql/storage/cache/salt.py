@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from . import place
 from .database import make_private
 
 _LENGTH = 32  # bytes
@@ -13,13 +14,15 @@ _salts: dict[Path | None, bytes] = {}
 
 
 def salt(folder: Path | None) -> bytes:
-    """That of the cache in `folder`, made when there is none; one of this process where nothing can be kept."""
+    """Return the salt of the cache in `folder`, made when there is none; one of this process where none can be kept."""
     found = _salts.get(folder)
     if found is None:
         try:
             found = _shared(folder) if folder is not None else secrets.token_bytes(_LENGTH)
-        except OSError:
+        except OSError as error:
             found = secrets.token_bytes(_LENGTH)
+            if folder is not None:
+                place.warn(folder, f"its file 'salt' cannot be read or made: {error.strerror}")
         found = _salts.setdefault(folder, found)
     return found
 

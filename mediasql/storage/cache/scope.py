@@ -112,7 +112,7 @@ def configured(protocols: Collection[str] | None = None) -> dict[str, Any]:
 
         found = conf
     else:
-        with suppress(OSError, ValueError, TypeError):
+        with suppress(OSError, RuntimeError, ValueError, TypeError):  # RuntimeError: there is no home directory
             _read_files(Path(os.environ.get("FSSPEC_CONFIG_DIR") or Path.home() / ".config" / "fsspec"), found)
         _read_variables(found)
     if protocols is None:

@@ -23,7 +23,7 @@ from . import catalogue, room
 from .catalogue import Entry
 from .claims import Claims
 from .database import Database
-from .folders import Dead, Folder, remove
+from .folders import Dead, Folder, is_gone, remove
 from .identity import Identity
 from .keeper import Keeper
 from .listed import among
@@ -70,8 +70,7 @@ class Shelf:
         self._database = Database(self.folder / "catalog.db", catalogue.SCHEMA, catalogue.VERSION, self._tell)
         self.keeper = Keeper(self._database, self._settle, self._lost)
         self.files = Folder(self.folder / "files")
-        # For copies that find no room there. The name tells users apart, where all have one folder for temporary files.
-        self.spare = Folder(Path(tempfile.gettempdir()) / f"mediasql-{getattr(os, 'geteuid', lambda: 0)()}")
+        self._spare: Folder | None = None
         self._claims = Claims(self.folder / "claims")
         self._entries: dict[Identity, Entry] = {}  # with something that the catalogue may not know yet
         self._flying: dict[tuple[Identity, int], asyncio.Future[Chunk | Exception | None]] = {}
@@ -95,10 +94,22 @@ class Shelf:
     def forget(self) -> None:
         """Begin anew in a forked child. What it inherited is its parent's, and is neither written nor deleted."""
         self.files.let_go()
-        self.spare.let_go()
+        if self._spare is not None:
+            self._spare.let_go()
         self._claims.close()
         self._graves.append((self._database, self.keeper, self._entries))
         self._begin()
+
+    def spare(self) -> Folder:
+        """Return the folder for copies that find no room in `files`: this user's below the system's temporary one.
+
+        Raises OSError where no temporary folder can be written to.
+        """
+        if self._spare is None:
+            # The name tells users apart, where all have one folder for temporary files.
+            user = getattr(os, "geteuid", lambda: 0)()
+            self._spare = Folder(Path(tempfile.gettempdir()) / f"mediasql-{user}")
+        return self._spare
 
     def _working(self) -> bool:
         if self._database.unusable or self._closing:
@@ -116,7 +127,7 @@ class Shelf:
             return True
         now = time.monotonic()
         if now - self._looked[0] > age:
-            self._looked = now, self._database.path.exists() and self._working() and self.held() > 0
+            self._looked = now, os.path.exists(self._database.path) and self._working() and self.held() > 0
         return self._looked[1]
 
     def _hit(self, entry: Entry | None, size: int) -> None:
@@ -164,7 +175,7 @@ class Shelf:
                 "SELECT file, held FROM objects WHERE leases = 0 ORDER BY last_use LIMIT ?", (AT_ONCE,)
             ):
                 # What is gone already makes no room again, or this would have no end.
-                if freed < wanted and (self.files.root / str(file)).exists() and remove(self.files.root, file):
+                if freed < wanted and os.path.exists(self.files.root / str(file)) and remove(self.files.root, file):
                     gone.append(file)
                     freed += int(size)
             if gone:
@@ -239,7 +250,7 @@ class Shelf:
         room.count_anew(connection)
         for table, column in (("cleaned", "folder"), ("leases", "process")):
             for (name,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall():
-                if not (self.files.root / str(name)).exists():
+                if is_gone(self.files.root / str(name)):
                     connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))
 
     def rows(self, keys: Collection[str] | None = None) -> list[tuple[Any, ...]]:
@@ -324,7 +335,8 @@ class Shelf:
                 self.files.abandon()
             else:
                 self.files.leave()
-        self.spare.leave()
+        if self._spare is not None:
+            self._spare.leave()
         self.keeper.close()
         self._database.close()
         self._claims.close()
