@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable
+from functools import cache
 from typing import cast
 
 import apsw
 
 from ..config import Config
+from ..errors import MediaWarning
 from .call import bind
 from .computed import ROW
 from .executions import Executions
@@ -27,6 +30,8 @@ def attach(connection: apsw.Connection, config: Config, statements: Statements |
     session = Session(connection, config, statements, _interrupted_of(connection))
     if config.readahead != "off":
         session.scout.executions = Executions(session)
+        if statements.unseen is not None:
+            _warn_of_reading_singly(statements.unseen)
     for function in functions().values():
         add_function(connection, session, function)
     for count in (0, 2):
@@ -41,6 +46,17 @@ def attach(connection: apsw.Connection, config: Config, statements: Statements |
             iVersion=1,
         )
     return session
+
+
+@cache
+def _warn_of_reading_singly(reason: str) -> None:
+    """Warn once per process."""
+    warnings.warn(
+        f"mediasql does not read ahead, so that a query waits for one file after the other: {reason}. "
+        "The wheels of APSW on PyPI can; readahead='off' turns this warning off",
+        MediaWarning,
+        stacklevel=4,  # where `connect` or `register` is called
+    )
 
 
 def _interrupted_of(connection: apsw.Connection) -> Callable[[], bool]:

@@ -1,8 +1,7 @@
 """The few functions of SQLite's C interface that APSW does not offer: which statements are running.
 
-SQLite hands its functions to loadable extensions in a table, `sqlite3_api_routines`, to which versions only append.
-APSW's wheels bring small extensions; one of them, loaded into a connection of its own, gives us that table, and ctypes
-calls it. So no tracer has to be called for each statement of an application.
+SQLite hands its functions to loadable extensions in a table, `sqlite3_api_routines`, which is checked before it is used
+(`functions_at`) and called by ctypes. So no tracer has to be called for each statement of an application.
 """
 
 from __future__ import annotations
@@ -10,22 +9,28 @@ from __future__ import annotations
 import ctypes
 import itertools
 import threading
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import apsw
 
-# Places in sqlite3_api_routines (sqlite3ext.h).
-_PLACES: dict[str, tuple[int, Any, tuple[Any, ...]]] = {
-    "next_stmt": (152, ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_void_p)),
-    "stmt_busy": (184, ctypes.c_int, (ctypes.c_void_p,)),
-    "stmt_readonly": (185, ctypes.c_int, (ctypes.c_void_p,)),
-    "stmt_status": (170, ctypes.c_int, (ctypes.c_void_p, ctypes.c_int, ctypes.c_int)),
-    "data_count": (48, ctypes.c_int, (ctypes.c_void_p,)),
-    "bind_parameter_count": (7, ctypes.c_int, (ctypes.c_void_p,)),
-    "sql": (153, ctypes.c_char_p, (ctypes.c_void_p,)),
-    "expanded_sql": (215, ctypes.c_void_p, (ctypes.c_void_p,)),
-    "free": (58, None, (ctypes.c_void_p,)),
-    "libversion_number": (67, ctypes.c_int, ()),
+from ..errors import ConfigError
+from . import routines_of_apsw
+from .api_routines import OLDEST, ROUTINES
+
+Signature = tuple[Any, tuple[Any, ...]]  # the type of the result, and those of the arguments
+
+_FUNCTIONS: dict[str, Signature] = {
+    "next_stmt": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_void_p)),
+    "stmt_busy": (ctypes.c_int, (ctypes.c_void_p,)),
+    "stmt_readonly": (ctypes.c_int, (ctypes.c_void_p,)),
+    "stmt_status": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int, ctypes.c_int)),
+    "data_count": (ctypes.c_int, (ctypes.c_void_p,)),
+    "bind_parameter_count": (ctypes.c_int, (ctypes.c_void_p,)),
+    "sql": (ctypes.c_char_p, (ctypes.c_void_p,)),
+    "expanded_sql": (ctypes.c_void_p, (ctypes.c_void_p,)),
+    "free": (None, (ctypes.c_void_p,)),
+    "libversion_number": (ctypes.c_int, ()),
 }
 _STATUS_RUN = 6  # SQLITE_STMTSTATUS_RUN: how often the statement was started
 _numbers = itertools.count(1)
@@ -50,12 +55,15 @@ _seen: dict[int, dict[int, Running]] = {}
 class CApi:
     """Reads the statements of a connection; to be called on the thread that uses the connection."""
 
-    def __init__(self, table: int) -> None:
-        places = ctypes.cast(table, ctypes.POINTER(ctypes.c_void_p))
-        for name, (place, result, arguments) in _PLACES.items():
-            # PYFUNCTYPE keeps the GIL: these return at once, and releasing it costs more than they do.
-            setattr(self, name, ctypes.PYFUNCTYPE(result, *arguments)(places[place] or 0))
+    def __init__(self, table: int, expected: str | None = None) -> None:
+        """Read the `sqlite3_api_routines` at the address `table`. Raises ConfigError as `functions_at` does."""
+        # PYFUNCTYPE keeps the GIL: these return at once, and releasing it costs more than they do.
+        self._add(functions_at(table, _FUNCTIONS, ctypes.PYFUNCTYPE, expected))
         self._call: Any = self
+
+    def _add(self, functions: dict[str, Any]) -> None:
+        for name, function in functions.items():
+            setattr(self, name, function)
 
     @property
     def library(self) -> int:
@@ -114,38 +122,79 @@ class CApi:
             self._call.free(text)
 
 
+def functions_at(table: int, wanted: Mapping[str, Signature], kind: Any, expected: str | None = None) -> dict[str, Any]:
+    """Return functions of the `sqlite3_api_routines` at an address; None for those that its SQLite is too old to have.
+
+    kind      ctypes.PYFUNCTYPE, which keeps the GIL, or ctypes.CFUNCTYPE, which releases it
+    expected  the version that the owner of the table reports, such as '3.40.1'
+
+    Raises ConfigError for a SQLite that is too old, and for a table that is not laid out as `api_routines` says:
+    nothing in it but its version is called before that is known.
+    """
+    slots = ctypes.cast(table, ctypes.POINTER(ctypes.c_void_p))
+
+    def function(name: str, result: Any, arguments: tuple[Any, ...]) -> Any:
+        slot = ROUTINES[name].slot
+        if not (address := slots[slot]):
+            raise ConfigError(f"this SQLite was built without sqlite3_{name} (slot {slot} of sqlite3_api_routines)")
+        return kind(result, *arguments)(address)
+
+    number = int(function("libversion_number", ctypes.c_int, ())())
+    # The text would be read where that function points to: only if the number is one of a version.
+    known = 3_000_000 < number < 4_000_000
+    version = function("libversion", ctypes.c_char_p, ())().decode(errors="replace") if known else None
+    if version is None or number != number_of(version) or expected not in (None, version):
+        raise ConfigError(
+            f"sqlite3_api_routines of this SQLite is not laid out as sqlite3ext.h says: sqlite3_libversion_number, in "
+            f"slot {ROUTINES['libversion_number'].slot}, returned {number} where the version is "
+            f"{expected or version or 'unknown'}"
+        )
+    if number < OLDEST:
+        raise ConfigError(f"SQLite {text_of(OLDEST)} or later is needed; this is {version}")
+    return {
+        name: function(name, *signature) if number >= ROUTINES[name].since else None
+        for name, signature in wanted.items()
+    }
+
+
+def text_of(number: int) -> str:
+    """Return the version of a number: '3.38' for 3038000."""
+    major, minor, patch = number // 1_000_000, number // 1000 % 1000, number % 1000
+    return f"{major}.{minor}.{patch}" if patch else f"{major}.{minor}"
+
+
+def number_of(version: str) -> int:
+    """Return the number of a version that is written as '3.38.0'; 0 for anything else."""
+    parts = [*version.split("."), "0", "0"][:3]
+    return int("".join(part.zfill(3) for part in parts)) if all(part.isdecimal() for part in parts) else 0
+
+
 _lock = threading.RLock()
-_found: list[CApi | None] = []
+_found: list[CApi | str] = []
 _looking = False
 
 
 def c_api() -> CApi | None:
-    """SQLite's C interface as APSW's own library offers it; None where this build of APSW has no extensions."""
+    """Return SQLite's C interface as APSW's own library offers it; None where it cannot be reached."""
+    found = _look()
+    return found if isinstance(found, CApi) else None
+
+
+def unreachable() -> str | None:
+    """Return why `c_api()` is None; None where it is not."""
+    found = _look()
+    return found if isinstance(found, str) else None
+
+
+def _look() -> CApi | str | None:
     global _looking
     with _lock:
         if not _found and not _looking:
             _looking = True  # the connection made for it may be given to a hook that attaches us
-            _found.append(_look())
+            try:
+                _found.append(CApi(routines_of_apsw.address(), apsw.sqlite_lib_version()))
+            except (LookupError, ConfigError) as error:
+                _found.append(str(error))
+            finally:
+                _looking = False
         return _found[0] if _found else None
-
-
-def _look() -> CApi | None:
-    if hasattr(ctypes.CDLL(None), "sqlite3StmtVtabInit"):
-        return None  # of another SQLite library, which the extension would call instead of its own
-    try:
-        from apsw import sqlite_extra
-
-        path = sqlite_extra.path("stmt")
-        connection = apsw.Connection(":memory:")
-        sqlite_extra.load(connection, "stmt")
-        # Closing the connection unloads the extension, unless it is open here too.
-        table = ctypes.c_void_p.in_dll(ctypes.CDLL(path), "sqlite3_api").value
-        connection.close()
-    except (ImportError, AttributeError, LookupError, OSError, ValueError, apsw.Error):
-        return None
-    except Exception as error:
-        if type(error).__module__ == "apsw.sqlite_extra":  # its NotAvailable
-            return None
-        raise
-    api = CApi(table) if table else None
-    return api if api is not None and api.version == apsw.SQLITE_VERSION_NUMBER else None

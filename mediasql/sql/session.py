@@ -41,6 +41,10 @@ class Statement(Protocol):
     """What the SQLite binding tells about the statement that calls us."""
 
     @property
+    def unseen(self) -> str | None:
+        """Why it cannot be seen which statements are under way; None where it can be."""
+
+    @property
     def moment(self) -> frozenset[Hashable]:
         """What is different when another statement is executed, or one anew."""
 

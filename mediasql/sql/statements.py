@@ -16,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from .c_api import CApi, Running, c_api
+from .c_api import CApi, Running, c_api, unreachable
 from .callers import executes, outside
 from .liveness import unused_functions
 
@@ -46,6 +46,11 @@ class Statements:
         self._names: list[str] = []
         self._versions: list[str] = []
         self._has_samples = False
+
+    @property
+    def unseen(self) -> str | None:
+        """Why it cannot be seen what is under way, so that nothing is read ahead of it; None where it can be."""
+        return None if self._api is not None else unreachable()
 
     @property
     def _connection(self) -> apsw.Connection:

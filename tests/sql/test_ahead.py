@@ -13,7 +13,7 @@ import pytest
 import mediasql
 from mediasql.config import Config
 from mediasql.media.probe import Want
-from mediasql.sql import c_api, statements
+from mediasql.sql import c_api
 from mediasql.sql.ahead import Ahead, Wanted
 from mediasql.storage.store import Store
 from tests.sql.conftest import Web
@@ -141,15 +141,3 @@ def test_threads_with_their_own_connections(web: Web) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
-
-
-def test_without_the_interface_it_is_only_slower(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statements, "c_api", lambda: None)
-    con = mediasql.connect()
-    con.execute("CREATE TABLE t(image, w AS (width(image)) STORED)")
-    con.executemany("INSERT INTO t VALUES (?)", [(web.url(number),) for number in range(10)])
-    assert con.execute("SELECT sum(w), sum(height(image)) FROM t").get == (1045, 500)
-    assert str(con.add_computed_column("t", "h", "height(image)")) == "Added 10 column values with 0 errors"
-    con.close()
-    monkeypatch.setattr("apsw.sqlite_extra.path", lambda name: "/nowhere/stmt")
-    assert c_api._look() is None

@@ -126,6 +126,7 @@ def test_the_program_keeps_its_locale(tmp_path: Path, wanted: str) -> None:
 def test_a_library_of_another_version(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = tmp_path / "sources"
     shutil.copytree(build.HERE, sources)
+    shutil.copy(build.HERE.parent / "api_routines.py", tmp_path)
     text = (sources / "extension.c").read_text()
     (sources / "extension.c").write_text(re.sub("(#define PROTOCOL) .*", r"\1 99", text))
     monkeypatch.setattr(build, "HERE", sources)
@@ -161,25 +162,3 @@ def test_building_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with pytest.raises(build.BuildError, match="no C compiler"):
         build.build(tmp_path / build.NAME)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_sqlite_that_is_too_old() -> None:
-    code = """
-import ctypes, sys
-number = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3037002)
-name = ctypes.CFUNCTYPE(ctypes.c_void_p)(lambda: ctypes.addressof(text))
-text = ctypes.create_string_buffer(b"3.37.2")
-made = []
-@ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)
-def mprintf(pattern, value):
-    made.append(ctypes.create_string_buffer(pattern.replace(b"%s", value)))
-    return ctypes.addressof(made[-1])
-routines = (ctypes.c_void_p * 300)()
-for place, function in {66: name, 67: number, 69: mprintf}.items():
-    routines[place] = ctypes.cast(function, ctypes.c_void_p)
-error = ctypes.c_char_p()
-code = ctypes.CDLL(sys.argv[1]).sqlite3_mediasql_init(None, ctypes.byref(error), routines)
-print(code, error.value.decode())
-"""
-    out = program(sys.executable, "-c", code, str(build.HERE / build.NAME), text="")
-    assert out == "1 mediasql: SQLite 3.38 or later is needed; this is 3.37.2\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import apsw
 import pytest
 
 import mediasql
-from mediasql.sql.loadable import loading
+from mediasql.sql.loadable import build, loading
+from mediasql.sql.loadable.pointer import pointer_of
+from tests.sql.api_tables import library
 from tests.sql.conftest import Web
 from tests.sql.hosts import HostError, program, shell
 
@@ -76,6 +79,63 @@ def test_loading_extensions_stays_forbidden() -> None:
     with pytest.raises(sqlite3.OperationalError, match="not authorized"):
         connection.execute("SELECT load_extension(?)", (mediasql.loadable_path(),))
     connection.close()
+
+
+class Bare(sqlite3.Connection):
+    """As it is where Python was built without `--enable-loadable-sqlite-extensions`."""
+
+    @property
+    def load_extension(self) -> None:  # type: ignore[override]
+        raise AttributeError("load_extension")
+
+
+def test_a_sqlite3_module_that_cannot_load_extensions(tmp_path: Path, web: Web) -> None:
+    connection = sqlite3.connect(tmp_path / "a.db", factory=Bare)
+    assert not hasattr(connection, "load_extension")
+    mediasql.load(connection, timeout=9)
+    assert connection.execute("SELECT width(?), media_config('timeout')", (web.url(1),)).fetchone() == (101, 9.0)
+    other = sqlite3.connect(":memory:", factory=Bare)
+    with pytest.raises(sqlite3.OperationalError, match="no such function: width"):
+        other.execute("SELECT width('photo.jpg')")
+    mediasql.load(other)
+    assert other.execute("SELECT media_config('timeout')").fetchone() == (60.0,)
+    for each in (connection, other):
+        with pytest.raises(sqlite3.OperationalError, match="not authorized"):
+            each.execute("SELECT load_extension(?)", (mediasql.loadable_path(),))
+        each.close()
+
+
+def test_the_pointer_of_a_connection_is_measured() -> None:
+    """It is the one that SQLite itself passes around, wherever the object of a connection holds it."""
+    sqlite = library()
+    for kind in (sqlite3.Connection, Bare):
+        connection = sqlite3.connect(":memory:", factory=kind)
+        connection.execute("CREATE TABLE t(x)")
+        connection.executemany("INSERT INTO t VALUES (?)", [(number,) for number in range(7)])
+        pointer = pointer_of(connection, sqlite)
+        assert sqlite.sqlite3_total_changes(pointer) == connection.total_changes == 7
+        assert sqlite.sqlite3_get_autocommit(pointer) == 0
+        connection.commit()
+        assert sqlite.sqlite3_get_autocommit(pointer) == 1
+        connection.close()
+
+
+def test_a_pointer_that_cannot_be_measured(tmp_path: Path) -> None:
+    """A library that the sqlite3 module does not call hears of no connection; a pointer that no object holds is not
+    made up."""
+    source, made = tmp_path / "other.c", tmp_path / "other.so"
+    source.write_text(
+        "int sqlite3_auto_extension(void (*entry)(void)) { OPEN return 0; }\n"
+        "int sqlite3_cancel_auto_extension(void (*entry)(void)) { return 0; }\n"
+    )
+    for opens, message in (
+        ("", "calls another SQLite than the library"),
+        ("((int (*)(void *, void *, void *))entry)((void *)8, 0, 0);", "has its sqlite3.* in 0 places instead of one"),
+    ):
+        options = ["-w", "-shared", "-fPIC", f"-DOPEN={opens}", "-o", f"{made}.{len(opens)}", str(source)]
+        subprocess.run([*build.compiler(), *options], check=True)
+        with pytest.raises(OSError, match=message):
+            pointer_of(sqlite3.connect(":memory:"), ctypes.CDLL(f"{made}.{len(opens)}"))
 
 
 def test_two_libraries_do_not_share_a_file(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def add_computed_column(
 
 @function(deterministic=False, directonly=True)
 def media_config(session: Session, name: str) -> Any:
-    """One option of this connection's configuration. Credentials in `storage_options` are not shown.
+    """One option of this connection's configuration. Credentials in `storage_options` are not shown. `readahead` is
+    'off: ' and the reason where it is on, and the APSW of this process does not let mediasql read ahead.
 
     sql> SELECT media_config('timeout'), media_config('on_error')
     60.0|null
@@ -57,4 +58,6 @@ def media_config(session: Session, name: str) -> Any:
         return {redact(prefix): sorted(options) for prefix, options in value.items()}
     if isinstance(value, tuple):
         return [redact(part) for part in value]
+    if name == "readahead" and value != "off" and session.statement.unseen is not None:
+        return f"off: {session.statement.unseen}"
     return redact(value) if isinstance(value, str) else value

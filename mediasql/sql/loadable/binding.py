@@ -13,6 +13,7 @@ import apsw
 from ...config import Config
 from ...errors import ConfigError, MediaError
 from .. import apsw_binding
+from ..c_api import number_of, text_of
 from ..session import Session
 from . import index_info, mixing
 from .host import Bridge, Connection
@@ -63,12 +64,15 @@ def attach(protocol: int, library: str, table: int, database: int) -> None:
                 raise ConfigError("mediasql is attached to this connection already, with the configuration it got then")
             return
         config = _loading.config or Config.load()
-        routines = _routines.setdefault(table, Routines(table))
+        routines = _routines.get(table) or Routines(table)
         bridge = _bridges.get(library) or _bridges.setdefault(library, Bridge(library))
         connection = Connection(bridge, routines, database)
         _connections[database] = connection, None
         try:
             connection.find_files()
+            if table not in _routines:
+                _compare_versions(connection)
+                _routines[table] = routines
             mixing.refuse(connection.files, routines)
             like_apsw = cast("apsw.Connection", connection)
             statements = HostStatements(like_apsw, routines)
@@ -81,6 +85,17 @@ def attach(protocol: int, library: str, table: int, database: int) -> None:
     except BaseException as error:
         _loading.error = error
         raise
+
+
+def _compare_versions(connection: Connection) -> None:
+    """Raise ConfigError when the host's SQL has another version than the library whose functions we were given."""
+    with suppress(apsw.AuthError):  # the host forbids it
+        reported = connection.execute("SELECT sqlite_version()").get
+        if number_of(reported) != connection.routines.version:
+            raise ConfigError(
+                f"the functions that mediasql was given are of SQLite {text_of(connection.routines.version)}, and "
+                f"sqlite_version() of this connection is {reported!r}"
+            )
 
 
 def connection_at(database: int) -> tuple[Connection, Session | None] | None:

@@ -7,6 +7,7 @@ imported without the package around it, by setup.py.
 from __future__ import annotations
 
 import os
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -16,8 +17,9 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("extension.c", "start.c", "tables.c", "values.c")
+SOURCES = ("extension.c", "routines.c", "start.c", "tables.c", "values.c")
 HEADERS = ("extension.h", "python.h")
+_ROUTINES = "../api_routines.py"  # which gives the text of routines.h
 # SQLite appends it to a name without one, and derives the entry point from the letters before it.
 NAME = "mediasql.dylib" if sys.platform == "darwin" else "mediasql.so"
 _FLAGS = ("-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
@@ -33,18 +35,25 @@ def build(path: Path = HERE / NAME) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if os.name != "posix":
         raise BuildError("mediasql's loadable extension is for Linux and macOS")
-    handle, made = tempfile.mkstemp(suffix=path.suffix, dir=folder)
-    os.close(handle)
-    try:
-        command = [*compiler(), *_FLAGS, *_known(), "-o", made, *(str(HERE / name) for name in SOURCES)]
-        command += ["-ldl", "-lpthread"] if sys.platform.startswith("linux") else []
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as workshop:
+        made = os.path.join(workshop, path.name)
+        Path(workshop, "routines.h").write_text(runpy.run_path(str(HERE / _ROUTINES))["c_header"]())
+        command = [
+            *compiler(),
+            *_FLAGS,
+            f"-I{workshop}",
+            *_known(),
+            "-o",
+            made,
+            *(str(HERE / name) for name in SOURCES),
+        ]
+        # -Bsymbolic: each of two copies in one process calls its own functions; SQLite opens them with RTLD_GLOBAL.
+        command += ["-Wl,-Bsymbolic", "-ldl", "-lpthread"] if sys.platform.startswith("linux") else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"{shlex.join(command)} failed:\n{done.stderr}")
         os.chmod(made, 0o755)
         os.replace(made, path)  # whoever has the old one loaded keeps it
-    finally:
-        Path(made).unlink(missing_ok=True)
     return path
 
 
@@ -59,7 +68,7 @@ def compiler() -> list[str]:
 
 def is_current(path: Path = HERE / NAME) -> bool:
     """Whether the library is there, and not older than its sources."""
-    newest = max((HERE / name).stat().st_mtime for name in (*SOURCES, *HEADERS, Path(__file__).name))
+    newest = max((HERE / name).stat().st_mtime for name in (*SOURCES, *HEADERS, _ROUTINES, Path(__file__).name))
     return path.exists() and path.stat().st_mtime >= newest
 
 

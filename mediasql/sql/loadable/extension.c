@@ -11,12 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PROTOCOL 2        /* between this and binding.py */
-#define OLDEST 3038000    /* version of SQLite */
-#define HAS_NAMES 3039000 /* sqlite3_db_name */
-#define WATCH 32          /* calls between two looks of a host's watch */
+#define PROTOCOL 2 /* between this and binding.py */
+#define WATCH 32   /* calls between two looks of a host's watch */
 
-void (*const *sqlite)(void);
+struct sqlite sqlite;
+static Routines routines_in_use;
 PyObject *explain, *released, *best_index;
 
 /* ---- the life of a connection ---- */
@@ -48,16 +47,16 @@ EXPORT void mediasql_forget(Host *host) {
  * the interpreter, without which SQLite cannot close the connection. So nothing in here may let it go, as the garbage
  * collector does. */
 EXPORT PyObject *mediasql_files(Host *host) {
-  void *mutex = host->database && libversion_number() >= HAS_NAMES ? db_mutex(host->database) : NULL;
-  if (!mutex || mutex_try(mutex) != OK) {
+  void *mutex = host->database && sqlite.db_name ? sqlite.db_mutex(host->database) : NULL;
+  if (!mutex || sqlite.mutex_try(mutex) != OK) {
     py.Py_IncRef(py.None);
     return py.None;
   }
   char *files = NULL;
   size_t size = 0;
   const char *name;
-  for (int at = 0; (name = db_name(host->database, at)); at++) {
-    const char *file = db_filename(host->database, name);
+  for (int at = 0; (name = sqlite.db_name(host->database, at)); at++) {
+    const char *file = sqlite.db_filename(host->database, name);
     size_t length = file && *file ? strlen(file) + 1 : 0;
     char *more = length ? realloc(files, size + length) : NULL;
     if (!more) continue;
@@ -65,7 +64,7 @@ EXPORT PyObject *mediasql_files(Host *host) {
     files = more;
     size += length;
   }
-  mutex_leave(mutex);
+  sqlite.mutex_leave(mutex);
   PyObject *found = py.PyBytes_FromStringAndSize(files ? files : "", (ptrdiff_t)size);
   free(files);
   return found;
@@ -110,14 +109,14 @@ int watched(Host *host) {
 /* ---- functions ---- */
 
 static void function(Context *context, int count, Value **values) {
-  Target *target = user_data(context);
+  Target *target = sqlite.user_data(context);
   if (!python_alive()) {
-    result_error(context, "mediasql: Python has ended in this process", -1);
+    sqlite.result_error(context, "mediasql: Python has ended in this process", -1);
     return;
   }
   int state = py.PyGILState_Ensure();
   if (watched(target->host)) {
-    result_error_code(context, INTERRUPT);
+    sqlite.result_error_code(context, INTERRUPT);
   } else {
     PyObject *arguments = python_values(count, values);
     PyObject *result = arguments ? py.PyObject_CallObject(target->object, arguments) : NULL;
@@ -132,13 +131,13 @@ static void function(Context *context, int count, Value **values) {
 EXPORT int mediasql_function(Host *host, const char *name, int count, int flags, PyObject *callable) {
   Target *target = target_of(host, callable);
   if (!target) return NOMEM;
-  return create_function(host->database, name, count, UTF8 | flags, target, function, NULL, NULL, drop);
+  return sqlite.create_function_v2(host->database, name, count, UTF8 | flags, target, function, NULL, NULL, drop);
 }
 
 /* sqlite3_db_config of an option that is on or off; `value` -1 asks. Its arguments vary, so that Python cannot call it. */
 EXPORT int mediasql_config(sqlite3 *database, int option, int value) {
   int result = -1;
-  return db_config(database, option, value, &result) == OK ? result : -1;
+  return sqlite.db_config(database, option, value, &result) == OK ? result : -1;
 }
 
 /* ---- the entry point ---- */
@@ -175,7 +174,7 @@ static int attach(sqlite3 *database, const char *own) {
     best_index = py.PyObject_GetAttrString(package, "best_index");
   }
   if (package && explain && released && best_index)
-    done = py.PyObject_CallMethod(package, "attach", "isLL", PROTOCOL, own, (long long)(intptr_t)sqlite,
+    done = py.PyObject_CallMethod(package, "attach", "isLL", PROTOCOL, own, (long long)(intptr_t)routines_in_use,
                                   (long long)(intptr_t)database);
   if (package) py.Py_DecRef(package);
   if (done) py.Py_DecRef(done);
@@ -189,7 +188,7 @@ static char *import_error(void) {
   if (value) text = py.PyObject_Str(value);
   ptrdiff_t size = 0;
   const char *told = text ? py.PyUnicode_AsUTF8AndSize(text, &size) : NULL;
-  char *message = mprintf("mediasql: this process runs Python %.6s, where mediasql cannot be imported (%s); "
+  char *message = sqlite.mprintf("mediasql: this process runs Python %.6s, where mediasql cannot be imported (%s); "
                           "`pip install mediasql` in its environment",
                           py.Py_GetVersion(), told ? told : "no reason is given");
   py.PyErr_Clear();
@@ -200,28 +199,37 @@ static char *import_error(void) {
   return message;
 }
 
-EXPORT int sqlite3_mediasql_init(sqlite3 *database, char **error, void (*const *routines)(void)) {
+/* Whether the functions of SQLite can be called. */
+static int use_routines(Routines routines, char **error) {
+  char message[512] = "";
+  struct sqlite found = {0};
+  if (routines == routines_in_use) return 1;
+  if (sqlite_ready(&found, routines, message, sizeof message)) {
+    if (!routines_in_use) {
+      sqlite = found;
+      routines_in_use = routines;
+      return 1;
+    }
+    /* What SQLite passes to a function does not tell which library it is of. */
+    snprintf(message, sizeof message,
+             "mediasql: another SQLite library of this process has loaded this extension already; use one of them");
+  }
+  if (found.mprintf) *error = found.mprintf("%s", message);
+  else fprintf(stderr, "%s\n", message); /* SQLite frees what it is told with a function that is not known */
+  return 0;
+}
+
+EXPORT int sqlite3_mediasql_init(sqlite3 *database, char **error, Routines routines) {
   char message[4096] = "", own[PATH_MAX] = "";
   Dl_info info;
-  if (sqlite && sqlite != routines) {
-    /* What SQLite passes to a function does not tell which library it is of. */
-    *error = ((char *(*)(const char *, ...))routines[69])(
-        "mediasql: another SQLite library of this process has loaded this extension already; use one of them");
-    return ERROR;
-  }
-  sqlite = routines;
-  if (libversion_number() < OLDEST) {
-    *error = mprintf("mediasql: SQLite 3.38 or later is needed; this is %s", libversion());
-    sqlite = NULL;
-    return ERROR;
-  }
+  if (!use_routines(routines, error)) return ERROR;
   if (!dladdr((void *)sqlite3_mediasql_init, &info) || !realpath(info.dli_fname, own)) {
-    *error = mprintf("mediasql: this library cannot tell where it is");
+    *error = sqlite.mprintf("mediasql: this library cannot tell where it is");
     return ERROR;
   }
   dlopen(own, RTLD_NOW | RTLD_NODELETE); /* Python's threads outlive connections, and a load that failed */
   if (!python_ready(message, sizeof message)) {
-    *error = mprintf("%s", message);
+    *error = sqlite.mprintf("%s", message);
     return ERROR;
   }
   int state = py.PyGILState_Ensure();
@@ -230,7 +238,7 @@ EXPORT int sqlite3_mediasql_init(sqlite3 *database, char **error, void (*const *
     Host nobody = {database, 1, 1, 0, NULL};
     char *text = NULL;
     raised(&nobody, &text);
-    *error = mprintf("mediasql: %s", text ? text : "out of memory");
+    *error = sqlite.mprintf("mediasql: %s", text ? text : "out of memory");
     free(text);
   } else if (!done) {
     *error = import_error();

@@ -1,7 +1,8 @@
 /* SQLite's interface, and what the parts of the extension share.
  *
- * SQLite is reached through the `sqlite3_api_routines` that the entry point is given, by place, and only for what has to
- * be quick or cannot be called from Python; `host.py` does the rest.
+ * SQLite is reached through the `sqlite3_api_routines` that the entry point is given, and only for what has to be quick
+ * or cannot be called from Python; `host.py` does the rest. The places of functions in that table are in routines.h,
+ * which the build makes of api_routines.py.
  */
 #ifndef MEDIASQL_EXTENSION_H
 #define MEDIASQL_EXTENSION_H
@@ -22,39 +23,51 @@ typedef struct sqlite3_context Context;
 typedef struct sqlite3_value Value;
 typedef void (*Destructor)(void *);
 
-/* Places in sqlite3_api_routines (sqlite3ext.h), to which versions only append. */
-extern void (*const *sqlite)(void);
-#define AT(place, result, ...) ((result(*)(__VA_ARGS__))sqlite[place])
-#define result_blob AT(201, void, Context *, const void *, uint64_t, Destructor)
-#define result_double AT(79, void, Context *, double)
-#define result_error AT(80, void, Context *, const char *, int)
-#define result_error_code AT(146, void, Context *, int)
-#define result_int64 AT(83, void, Context *, long long)
-#define result_null AT(84, void, Context *)
-#define result_text AT(202, void, Context *, const char *, uint64_t, Destructor, unsigned char)
-#define user_data AT(101, void *, Context *)
-#define value_blob AT(102, const void *, Value *)
-#define value_bytes AT(103, int, Value *)
-#define value_double AT(105, double, Value *)
-#define value_int64 AT(107, long long, Value *)
-#define value_text AT(109, const char *, Value *)
-#define value_type AT(113, int, Value *)
-#define vtab_in_first AT(260, int, Value *, Value **)
-#define vtab_in_next AT(261, int, Value *, Value **)
-#define create_function                                                                                                \
-  AT(162, int, sqlite3 *, const char *, int, int, void *, void (*)(Context *, int, Value **), void *, void *, Destructor)
-#define create_module AT(119, int, sqlite3 *, const char *, const void *, void *, Destructor)
-#define declare_vtab AT(50, int, sqlite3 *, const char *)
-#define db_config ((int (*)(sqlite3 *, int, ...))sqlite[163])
-#define mprintf ((char *(*)(const char *, ...))sqlite[69])
-#define db_filename AT(180, const char *, sqlite3 *, const char *)
-#define db_mutex AT(164, void *, sqlite3 *)
-#define db_name AT(264, const char *, sqlite3 *, int)
-#define mutex_leave AT(133, void, void *)
-#define mutex_try AT(134, int, void *)
-#define free_text AT(58, void, void *)
-#define libversion_number AT(67, int, void)
-#define libversion AT(66, const char *, void)
+/* The functions of SQLite that the extension calls: X(result, name, parameters). */
+#define SQLITE(X)                                                                                                      \
+  X(void, result_blob64, (Context *, const void *, uint64_t, Destructor))                                              \
+  X(void, result_double, (Context *, double))                                                                          \
+  X(void, result_error, (Context *, const char *, int))                                                                \
+  X(void, result_error_code, (Context *, int))                                                                         \
+  X(void, result_int64, (Context *, long long))                                                                        \
+  X(void, result_null, (Context *))                                                                                    \
+  X(void, result_text64, (Context *, const char *, uint64_t, Destructor, unsigned char))                               \
+  X(void *, user_data, (Context *))                                                                                    \
+  X(const void *, value_blob, (Value *))                                                                               \
+  X(int, value_bytes, (Value *))                                                                                       \
+  X(double, value_double, (Value *))                                                                                   \
+  X(long long, value_int64, (Value *))                                                                                 \
+  X(const char *, value_text, (Value *))                                                                               \
+  X(int, value_type, (Value *))                                                                                        \
+  X(int, vtab_in_first, (Value *, Value **))                                                                           \
+  X(int, vtab_in_next, (Value *, Value **))                                                                            \
+  X(int, create_function_v2,                                                                                           \
+    (sqlite3 *, const char *, int, int, void *, void (*)(Context *, int, Value **), void *, void *, Destructor))       \
+  X(int, create_module_v2, (sqlite3 *, const char *, const void *, void *, Destructor))                                \
+  X(int, declare_vtab, (sqlite3 *, const char *))                                                                      \
+  X(int, db_config, (sqlite3 *, int, ...))                                                                             \
+  X(char *, mprintf, (const char *, ...))                                                                              \
+  X(const char *, db_filename, (sqlite3 *, const char *))                                                              \
+  X(void *, db_mutex, (sqlite3 *))                                                                                     \
+  X(const char *, db_name, (sqlite3 *, int))                                                                           \
+  X(void, mutex_leave, (void *))                                                                                       \
+  X(int, mutex_try, (void *))                                                                                          \
+  X(void, free, (void *))
+
+/* A function that the host's version does not have yet is NULL. */
+struct sqlite {
+#define X(result, name, parameters) result(*name) parameters;
+  SQLITE(X)
+#undef X
+};
+
+extern struct sqlite sqlite;
+
+typedef void (*const *Routines)(void); /* sqlite3_api_routines */
+
+/* Takes the functions from the host's table, when that is laid out as routines.h says and has all functions.
+ * On failure, `message` (of `size` bytes) tells why; `mprintf` is there even then if it can be called. */
+int sqlite_ready(struct sqlite *found, Routines table, char *message, size_t size);
 
 /* One connection. `watch`, where there is one, is asked now and then whether to end what runs.
  *

@@ -7,6 +7,7 @@ import importlib
 import os
 import sqlite3
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ...config import Config
 from ...errors import ConfigError, MediaError, MissingExtra
 from ..session import Session
 from .build import HERE, NAME
+from .pointer import pointer_of
 
 _ENABLE_LOAD_EXTENSION = 1005  # SQLITE_DBCONFIG_…, for the C interface only
 _NOT_AUTHORIZED = "not authorized"
@@ -97,9 +99,8 @@ def _load(connection: Any, path: str) -> None:
 
 def _load_through_library(connection: sqlite3.Connection, path: str) -> None:
     """By the functions of the SQLite library that the `sqlite3` module is linked with. Raises OSError."""
-    # The first member of the connection's struct behind the object's head, in all versions of CPython.
-    database = ctypes.c_void_p.from_address(id(connection) + object.__basicsize__)
     library = _library()
+    database = pointer_of(connection, library)
     library.sqlite3_free.argtypes = [ctypes.c_void_p]
     was = ctypes.c_int(0)
     config = library.sqlite3_db_config
@@ -115,6 +116,7 @@ def _load_through_library(connection: sqlite3.Connection, path: str) -> None:
         config(database, _ENABLE_LOAD_EXTENSION, was, None)
 
 
+@cache
 def _library() -> ctypes.CDLL:
     """The SQLite that the `sqlite3` module calls. Raises OSError where its functions cannot be reached."""
     module = importlib.import_module("_sqlite3")

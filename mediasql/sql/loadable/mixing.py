@@ -6,12 +6,10 @@ the other's locks are gone, and a database in WAL mode loses its log.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -36,15 +34,10 @@ def refuse_apsw(files: Iterable[str]) -> None:
         _compare(files, ((file, "the extension") for other in others for file in other.files))
 
 
-@cache
 def _library_of_apsw() -> int:
-    """See `CApi.library`; 0 where that cannot be told, and is hardly one that a host uses."""
-    try:
-        found = ctypes.CDLL(apsw.__file__).sqlite3_libversion_number
-    except (AttributeError, OSError):
-        api = c_api()  # of one that APSW keeps to itself, as its wheels do; an application may load us into that too
-        return api.library if api is not None else 0
-    return ctypes.cast(found, ctypes.c_void_p).value or 0
+    """See `CApi.library`; 0 where it cannot be reached, and is hardly one that a host uses."""
+    api = c_api()
+    return api.library if api is not None else 0
 
 
 def files_of(connection: apsw.Connection) -> list[str]:

@@ -22,8 +22,8 @@ typedef struct Cursor { /* sqlite3_vtab_cursor */
 static int fail_table(Table *table) {
   char *text = NULL;
   int code = raised(table->host, &text);
-  free_text(table->error);
-  table->error = mprintf("%s", text ? text : "out of memory");
+  sqlite.free(table->error);
+  table->error = sqlite.mprintf("%s", text ? text : "out of memory");
   free(text);
   return code;
 }
@@ -47,7 +47,7 @@ static int connect_table(sqlite3 *database, void *given, int count, const char *
   if (good) method = py.PyObject_GetAttrString(target->object, "Connect");
   if (method) made = py.PyObject_CallObject(method, arguments);
   if (made && py.PyArg_ParseTuple(made, "sO", &schema, &object)) {
-    code = declare_vtab(database, schema);
+    code = sqlite.declare_vtab(database, schema);
     if (code == OK) {
       py.Py_IncRef(object);
       table->object = object;
@@ -57,7 +57,7 @@ static int connect_table(sqlite3 *database, void *given, int count, const char *
   } else {
     char *text = NULL;
     code = raised(target->host, &text);
-    *error = mprintf("%s", text ? text : "out of memory");
+    *error = sqlite.mprintf("%s", text ? text : "out of memory");
     free(text);
   }
   if (code != OK) free(table);
@@ -205,5 +205,5 @@ static const struct { /* sqlite3_module */
 EXPORT int mediasql_module(Host *host, const char *name, PyObject *object) {
   Target *target = target_of(host, object);
   if (!target) return NOMEM;
-  return create_module(host->database, name, &module, target, drop);
+  return sqlite.create_module_v2(host->database, name, &module, target, drop);
 }

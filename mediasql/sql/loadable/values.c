@@ -31,23 +31,23 @@ int raised(Host *host, char **text) {
 int fail(Context *context, Host *host) {
   char *text = NULL;
   int code = raised(host, &text);
-  result_error(context, text ? text : "out of memory", -1);
-  if (code != ERROR) result_error_code(context, code);
+  sqlite.result_error(context, text ? text : "out of memory", -1);
+  if (code != ERROR) sqlite.result_error_code(context, code);
   free(text);
   return code;
 }
 
 PyObject *python_value(Value *value) {
-  switch (value_type(value)) {
-  case INTEGER: return py.PyLong_FromLongLong(value_int64(value));
-  case FLOAT: return py.PyFloat_FromDouble(value_double(value));
+  switch (sqlite.value_type(value)) {
+  case INTEGER: return py.PyLong_FromLongLong(sqlite.value_int64(value));
+  case FLOAT: return py.PyFloat_FromDouble(sqlite.value_double(value));
   case TEXT: {
-    const char *text = value_text(value); /* before its length, which is that of this encoding */
-    return py.PyUnicode_DecodeUTF8(text ? text : "", value_bytes(value), NULL);
+    const char *text = sqlite.value_text(value); /* before its length, which is that of this encoding */
+    return py.PyUnicode_DecodeUTF8(text ? text : "", sqlite.value_bytes(value), NULL);
   }
   case BLOB: {
-    const char *bytes = value_blob(value);
-    return py.PyBytes_FromStringAndSize(bytes ? bytes : "", value_bytes(value));
+    const char *bytes = sqlite.value_blob(value);
+    return py.PyBytes_FromStringAndSize(bytes ? bytes : "", sqlite.value_bytes(value));
   }
   default: py.Py_IncRef(py.None); return py.None;
   }
@@ -68,7 +68,7 @@ PyObject *python_values(int count, Value **values) {
 PyObject *python_set(Value *list) {
   PyObject *set = py.PySet_New(NULL);
   Value *value = NULL;
-  for (int code = vtab_in_first(list, &value); set && code == OK && value; code = vtab_in_next(list, &value)) {
+  for (int code = sqlite.vtab_in_first(list, &value); set && code == OK && value; code = sqlite.vtab_in_next(list, &value)) {
     PyObject *item = python_value(value);
     int failed = !item || py.PySet_Add(set, item);
     if (item) py.Py_DecRef(item);
@@ -83,23 +83,23 @@ PyObject *python_set(Value *list) {
 int give(Context *context, PyObject *value) {
   if (!value) return 0;
   if (value == py.None) {
-    result_null(context);
+    sqlite.result_null(context);
   } else if (py.PyObject_IsInstance(value, py.PyLong_Type)) {
     long long number = py.PyLong_AsLongLong(value);
     if (number == -1 && py.PyErr_Occurred()) return 0;
-    result_int64(context, number);
+    sqlite.result_int64(context, number);
   } else if (py.PyObject_IsInstance(value, py.PyUnicode_Type)) {
     ptrdiff_t size = 0;
     const char *text = py.PyUnicode_AsUTF8AndSize(value, &size);
     if (!text) return 0;
-    result_text(context, text, (uint64_t)size, TRANSIENT, UTF8);
+    sqlite.result_text64(context, text, (uint64_t)size, TRANSIENT, UTF8);
   } else if (py.PyObject_IsInstance(value, py.PyFloat_Type)) {
-    result_double(context, py.PyFloat_AsDouble(value));
+    sqlite.result_double(context, py.PyFloat_AsDouble(value));
   } else {
     char *bytes = NULL;
     ptrdiff_t size = 0;
     if (py.PyBytes_AsStringAndSize(value, &bytes, &size)) return 0;
-    result_blob(context, bytes, (uint64_t)size, TRANSIENT);
+    sqlite.result_blob64(context, bytes, (uint64_t)size, TRANSIENT);
   }
   return 1;
 }
