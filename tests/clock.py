@@ -10,19 +10,24 @@ import pytest
 
 
 class Clock:
-    """The module `time` with the seconds added for which `move` was called. It goes on by itself."""
+    """The module `time`, ahead by the seconds for which `move` was called. It goes on by itself until `stop`."""
 
     def __init__(self) -> None:
-        self.ahead = 0.0
+        self._ahead = 0.0
+        self._stopped: tuple[float, float] | None = None
 
     def move(self, seconds: float) -> None:
-        self.ahead += seconds
+        self._ahead += seconds
+
+    def stop(self) -> None:
+        """Stand still from now on but for `move`: what is done where there is time is done then."""
+        self._stopped = time.monotonic(), time.time()
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
+        return (self._stopped[0] if self._stopped else time.monotonic()) + self._ahead
 
     def time(self) -> float:
-        return time.time() + self.ahead
+        return (self._stopped[1] if self._stopped else time.time()) + self._ahead
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
