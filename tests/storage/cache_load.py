@@ -33,7 +33,7 @@ from mediasql.storage import loop
 from mediasql.storage.cache.blocks import Blocks
 from mediasql.storage.cache.identity import Identity
 from mediasql.storage.providers.base import Chunk, ObjectInfo
-from tests.storage.objects import identity, whole
+from tests.storage.objects import identity, in_catalog, whole
 
 COUNTS = "counts"
 PAGE = 4096  # of which the end of a file may occupy a whole one
@@ -73,7 +73,7 @@ class Counted(Blocks):
         self.ended += ended
         self.shared[self.place : self.place + 16] = struct.pack("<qq", self.begun, self.ended)
 
-    async def _keep(
+    async def keep(
         self, identity: Identity, chunk: Chunk, oldest: float, whole: bool, give: Callable[[], None]
     ) -> bool:
         size = len(chunk.data)
@@ -83,7 +83,7 @@ class Counted(Blocks):
             self.count(0, size)
             give()
 
-        return await super()._keep(identity, chunk, oldest, whole, given)
+        return await super().keep(identity, chunk, oldest, whole, given)
 
 
 def counts(folder: Path) -> tuple[int, int]:
@@ -203,10 +203,10 @@ def kill(folder: Path, kills: int, processes: int = 4, threads: int = 64, object
     loop.run(last.blocks.read(identity("0"), last.reader(0), 0, 10))
     opened = time.perf_counter() - begun
     last.blocks.clean()
-    known = {file for (file,) in last.blocks._database.read("SELECT file FROM objects")}
+    known = {file for (file,) in in_catalog(folder, "SELECT file FROM objects")}
     there = {f"{path.parent.name}/{path.name}" for path in last.blocks.files.root.glob("*/*") if path.name != "lock"}
     held = last.blocks.stats().held
-    counted = last.blocks._database.read("SELECT total(held) FROM objects")[0][0]
+    ((counted,),) = in_catalog(folder, "SELECT total(held) FROM objects")
     for number in range(objects):
         data = loop.run(whole(last.blocks, identity(str(number)), last.reader(number)))
         if data != content(number):

@@ -12,6 +12,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import apsw
+
 from mediasql.errors import NotFound
 from mediasql.storage import loop
 from mediasql.storage.cache.blocks import Blocks
@@ -81,11 +83,22 @@ def identity(name: str) -> Identity:
     return Identity(SCOPE, f"s3://bucket/{name}")
 
 
+def in_catalog(folder: Path, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+    """Return the rows of a statement in the catalogue of the cache in `folder`."""
+    connection = apsw.Connection(os.fspath(folder / "bytes-v1" / "catalog.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.set_busy_timeout(10_000)
+        return connection.execute(sql, bindings).fetchall()
+    finally:
+        connection.close()
+
+
 class Cache(Blocks):
     """With what tests ask again and again, on the loop that it belongs to."""
 
     def __init__(self, folder: Path, capacity: int = CAPACITY) -> None:
         self.warnings: list[str] = []
+        self.root = folder
         super().__init__(folder, capacity, self.warnings.append)
 
     def get(self, objects: Objects, name: str, start: int, stop: int, **options: Any) -> bytes:
@@ -97,9 +110,8 @@ class Cache(Blocks):
         return loop.run(whole(self, identity(name), objects.reader(name), **options))
 
     def file(self, name: str) -> Path:
-        self.flush()
-        (file,) = self._database.read("SELECT file FROM objects WHERE key = ?", (identity(name).key,))[0]
-        return self.files.root / file
+        ((file,),) = self.catalog("SELECT file FROM objects WHERE key = ?", (identity(name).key,))
+        return self.files.root / str(file)
 
     def held(self) -> dict[str, int]:
         return {row[1].rpartition("/")[2]: row[2] for row in self.rows()}
@@ -108,9 +120,14 @@ class Cache(Blocks):
         return {path for path in self.files.root.rglob("*") if path.is_file() and path.name != "lock"}
 
     def held_in_all(self) -> int:
-        held: int = self._database.read("SELECT held FROM totals")[0][0]
-        assert held == self._database.read("SELECT total(held) FROM objects")[0][0]
-        return held
+        ((held, of_objects),) = self.catalog("SELECT held, (SELECT total(held) FROM objects) FROM totals")
+        assert held == of_objects
+        return int(held)
+
+    def catalog(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+        """Return the rows of a statement in the catalogue, when all that was read before is written there."""
+        self.flush()
+        return in_catalog(self.root, sql, bindings)
 
     def leased(self, objects: Objects, name: str, extension: str = "jpg", **options: Any) -> Lease:
         return loop.run(self.lease(identity(name), objects.reader(name), extension, **options))

@@ -187,14 +187,13 @@ def test_a_clock_that_was_set_back_does_not_make_bytes_young(objects: Objects, m
     objects.put("a", noise("a", BLOCK))
     cache = make()
     cache.get(objects, "a", 0, 10)
-    cache.flush()
-    cache._database.write(lambda db: db.execute("UPDATE objects SET checked = checked + 1e8").get)
+    cache.catalog("UPDATE objects SET checked = checked + 1e8")
     cache.get(objects, "a", 0, 10, max_age=3600)
     assert (len(objects.asked), objects.unchanged) == (2, 1)
     cache.flush()
     cache.get(objects, "a", 0, 10, max_age=3600)
     assert len(objects.asked) == 2
-    ((checked,),) = cache._database.read("SELECT checked FROM objects")
+    ((checked,),) = cache.catalog("SELECT checked FROM objects")
     assert checked < time.time() + 10
 
 

@@ -114,8 +114,8 @@ def test_a_database_that_another_library_has_open(
 
 
 def test_who_is_stopped_while_he_opens_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_LOCK_WAIT", 0.1)
-    monkeypatch.setattr(database, "_READ_WAIT", 100)
+    monkeypatch.setattr(database, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(database, "READ_WAIT", 100)
     warnings: list[str] = []
     objects = filled(1, 2 * BLOCK)
     (tmp_path / "bytes-v1").mkdir()

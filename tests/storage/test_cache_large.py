@@ -15,6 +15,7 @@ import pytest
 from mediasql.storage import loop
 from mediasql.storage.cache import catalogue, room
 from mediasql.storage.cache.catalogue import BLOCK, Entry
+from mediasql.storage.cache.database import Database
 from mediasql.storage.cache.identity import Identity
 from mediasql.storage.providers.base import ObjectInfo
 from tests.storage.objects import SCOPE, Cache, Objects, identity, noise
@@ -89,11 +90,13 @@ def test_coming_and_going(copied: Callable[[int], Path]) -> None:
 def test_looking_up(copied: Callable[[int], Path]) -> None:
     each, together, by_hand = {}, {}, {}
     for count in COUNTS:
-        cache = Cache(copied(count), count * BLOCK)
+        folder = copied(count)
+        cache = Cache(folder, count * BLOCK)
+        database = Database(folder / "bytes-v1" / "catalog.db", catalogue.SCHEMA, catalogue.VERSION, print)
         names = [identity(f"old/{number * 7919 % count}.jpg") for number in range(1000)]
-        assert all(catalogue.find(cache._database, name, 0, 1) for name in names)
+        assert all(catalogue.find(database, name, 0, 1) for name in names)
         each[count] = (
-            seconds(lambda cache=cache, names=names: [catalogue.find(cache._database, name, 0, 1) for name in names])  # type: ignore[misc]
+            seconds(lambda database=database, names=names: [catalogue.find(database, name, 0, 1) for name in names])  # type: ignore[misc]
             / 1000
         )
         keys = [name.key for name in names[:200]]
@@ -101,6 +104,7 @@ def test_looking_up(copied: Callable[[int], Path]) -> None:
         together[count] = seconds(lambda cache=cache, names=names: cache.rows([name.key for name in names])) / 1000  # type: ignore[misc]
         by_hand[count] = seconds(lambda cache=cache, keys=keys: [list(cache.rows([key])) for key in keys]) / 200  # type: ignore[misc]
         cache.close()
+        database.close()
     for measured in (each, together, by_hand):
         assert constant(measured)
 
@@ -119,7 +123,7 @@ def test_evicting_by_hand(copied: Callable[[int], Path]) -> None:
         assert cache.held_in_all() == (count - 500) * BLOCK
         assert cache.evict("another", identity("old/500.jpg").key) == 0
         assert cache.evict(SCOPE, identity("old/500.jpg").key) == BLOCK
-        plan = cache._database.read(f"EXPLAIN QUERY PLAN SELECT held FROM objects WHERE {room.OF_KEY}", ("a", None))
+        plan = cache.catalog(f"EXPLAIN QUERY PLAN SELECT held FROM objects WHERE {room.OF_KEY}", ("a", None))
         assert "SEARCH objects" in plan[0][3]
         cache.close()
     assert constant(each)

@@ -133,7 +133,7 @@ class Blocks(Entries):
                 return None
             self._missed(len(chunk.data))
             chunk = replace(chunk, info=pieces.measured(chunk, wanted.stop * BLOCK))
-            keep = self._keep(identity, chunk, oldest, whole, give)
+            keep = self.keep(identity, chunk, oldest, whole, give)
             give = nothing
             if len(chunk.data) <= INLINE:
                 await keep

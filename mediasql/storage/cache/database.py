@@ -34,9 +34,9 @@ _OPEN = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_
 APPLICATION = 0x6D736361  # 'msca', PRAGMA application_id of all databases of the cache
 AHEAD = 60.0  # seconds that clocks may differ; of what is dated later than that, the age is unknown
 PAUSE = 30.0  # seconds for which a database that failed is left alone
-_READ_WAIT = 1_000  # ms; readers wait for a checkpoint at most
-_WRITE_WAIT = 10_000  # ms, for writers of other processes
-_LOCK_WAIT = 2.0  # seconds, at least, for others who open it; one that is stopped while it does so never ends
+READ_WAIT = 1_000  # ms; readers wait for a checkpoint at most
+WRITE_WAIT = 10_000  # ms, for writers of other processes
+LOCK_WAIT = 2.0  # seconds, at least, for others who open it; one that is stopped while it does so never ends
 
 # Mistakes of ours as a rule, and what else comes of SQL that was damaged, or of values that no SQL of ours wrote.
 _OURS = (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError, apsw.MisuseError, apsw.RangeError, apsw.BindingsError)
@@ -66,8 +66,8 @@ class Database:
         self._schema = schema
         self._version = version
         self._trouble = trouble
-        self._reading = _Handle(self, _READ_WAIT)
-        self._writing = _Handle(self, _WRITE_WAIT)
+        self._reading = _Handle(self, READ_WAIT)
+        self._writing = _Handle(self, WRITE_WAIT)
         self.unusable = False
         self.full = False  # the last write failed since the disk has no room
 
@@ -109,7 +109,7 @@ class Database:
         def work(connection: apsw.Connection) -> None:
             connection.set_busy_timeout(100)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            connection.set_busy_timeout(_WRITE_WAIT)
+            connection.set_busy_timeout(WRITE_WAIT)
 
         self._writing.resume()
         self._writing.run(work, None)
@@ -125,7 +125,7 @@ class Database:
         Raises apsw.Error, OSError, Unusable.
         """
         make_private(self.path.parent)
-        with locked(self.path.with_suffix(".lock"), max(wait / 1000, _LOCK_WAIT)):
+        with locked(self.path.with_suffix(".lock"), max(wait / 1000, LOCK_WAIT)):
             if is_open_elsewhere(self.path, {handle.file for handle in list(_handles)}):
                 raise OSError(
                     errno.EBUSY,
@@ -332,7 +332,7 @@ def make_private(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, seconds: float = _LOCK_WAIT) -> Iterator[None]:
+def locked(path: Path, seconds: float = LOCK_WAIT) -> Iterator[None]:
     """Hold a lock between processes, by a file that stays. The system takes it back from a process that dies.
 
     Raises OSError, also when another process has it for so long.

@@ -128,7 +128,7 @@ class Entries(Shelf):
             return None
         return data
 
-    async def _keep(
+    async def keep(
         self, identity: Identity, chunk: Chunk, oldest: float, whole: bool, give: Callable[[], None]
     ) -> bool:
         """Write a chunk that begins with a block; `give` is called when all processes can see it."""

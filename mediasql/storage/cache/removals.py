@@ -11,7 +11,7 @@ from . import room
 from .folders import remove
 
 AT_ONCE = 1_000  # files after one transaction
-_PAUSE = 30.0  # seconds for which what could not be deleted is left alone: other programs may have it open
+PAUSE = 30.0  # seconds for which what could not be deleted is left alone: other programs may have it open
 _MOST_STUCK = 10_000
 
 
@@ -39,6 +39,6 @@ class Removals:
         self._gone = [file for file in files if remove(self._root, file)]
         if len(self._gone) < len(files):
             if not self._stuck:
-                self._again_at = time.monotonic() + _PAUSE
+                self._again_at = time.monotonic() + PAUSE
             self._stuck.update(set(files).difference(self._gone))
         return len(files) == AT_ONCE
