@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import mediasql
-from mediasql.storage.cache import database, place, shelf
+from mediasql.storage.cache import database, shelf
 from tests.servers.http import HttpServer
 from tests.sql.conftest import Connect, picture
 from tests.storage.objects import in_child
@@ -54,7 +54,6 @@ def scan(con: mediasql.MediaConnection, happens: Callable[[], object] = lambda: 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[warnings.WarningMessage]]:
     """Warnings; what failed is tried again at once."""
-    monkeypatch.setattr(place, "_told", set())
     for module in (shelf, database):
         monkeypatch.setattr(module, "PAUSE", 0.0)
     with warnings.catch_warnings(record=True) as caught:
@@ -93,7 +92,6 @@ def test_the_folder_becomes_read_only_in_the_middle(urls: list[tuple[str, str]])
     def work() -> None:
         if os.geteuid() == 0:  # whom no mode keeps from anything
             os.setuid(65534)
-        place._told.clear()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for turn in range(2):
