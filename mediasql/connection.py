@@ -12,7 +12,7 @@ import apsw
 from .config import Config
 from .errors import ConfigError
 from .sql import apsw_binding
-from .sql.bindings import Bindings
+from .sql.bindings import Bindings, rows_ahead
 from .sql.computed import Added, add_computed_column
 from .sql.loadable.mixing import refuse_apsw
 from .sql.media_function import describe
@@ -26,12 +26,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 _sessions: weakref.WeakKeyDictionary[apsw.Connection, Session] = weakref.WeakKeyDictionary()
 
 
-def _ahead(connection: apsw.Connection, statements: str, given: Iterable[Any]) -> Iterable[Any]:
-    """`given`, read ahead where calls of the statement wait for files."""
+def _ahead(connection: apsw.Connection, statements: str, given: Iterable[Any], asked: int | None) -> Iterable[Any]:
+    """Return `given`, read ahead where calls of the statement wait for files and that does no harm."""
+    most = rows_ahead(given, asked)
     session = _sessions.get(connection)
-    if session is None or session.scout.executions is None:
+    if not most or session is None or session.scout.executions is None:
         return given
-    return Bindings(session, statements, given)
+    return Bindings(session, statements, given, most)
 
 
 class MediaCursor(apsw.Cursor):
@@ -43,22 +44,33 @@ class MediaCursor(apsw.Cursor):
 
     __slots__ = ()
 
-    def executemany(self, statements: str, sequenceofbindings: Iterable[Any], **options: Any) -> apsw.Cursor:
-        """See `MediaConnection.executemany`."""
-        given = _ahead(self.connection, statements, sequenceofbindings)
+    def executemany(
+        self, statements: str, sequenceofbindings: Iterable[Any], *, readahead_rows: int | None = None, **options: Any
+    ) -> apsw.Cursor:
+        """Execute `statements` with each of the bindings; see `MediaConnection.executemany`."""
+        given = _ahead(self.connection, statements, sequenceofbindings, readahead_rows)
         return apsw.Cursor.executemany(self, statements, given, **options)
 
 
 class MediaConnection(apsw.Connection):
     """An `apsw.Connection` whose SQL knows mediasql's functions and tables."""
 
-    def executemany(self, statements: str, sequenceofbindings: Iterable[Any], **options: Any) -> apsw.Cursor:
-        """As that of `apsw.Connection`, with many files at a time.
+    def executemany(
+        self, statements: str, sequenceofbindings: Iterable[Any], *, readahead_rows: int | None = None, **options: Any
+    ) -> apsw.Cursor:
+        """Execute `statements` with each of the bindings, with many files at a time; otherwise as `apsw.Connection`.
 
-        Where the statement waits for files, the iterator is asked for more bindings than the one that is executed
-        next. The statement is still executed with each in its turn, and what the iterator raises is raised in its.
+        readahead_rows   how many bindings may be looked at ahead of the one that is executed, where the statement waits
+                         for files. By default as many as are of use in what stands still: lists, tuples and other
+                         sequences, sets, mappings and their views, arrays. Of iterators and generators none: the next
+                         is asked for when the rows of the one before are written. 0: none of anything.
+
+        The statement is executed with each in its turn, and what an iterator raises is raised in its turn. An iterator
+        that is read ahead has, when it is asked for the next bindings, up to `readahead_rows` that are not written yet.
+
+        Raises UsageError for `readahead_rows` that is no number of rows, and what `apsw.Connection.executemany` raises.
         """
-        given = _ahead(self, statements, sequenceofbindings)
+        given = _ahead(self, statements, sequenceofbindings, readahead_rows)
         return apsw.Connection.executemany(self, statements, given, **options)
 
     def close(self, force: bool = False) -> None:

@@ -5,7 +5,9 @@ to wait for an answer, it takes some more of them, runs for each the SELECT that
 does with other statements, and then hands them on one by one. Each is still executed in its turn, and what the
 iterator raises is raised in its turn.
 
-An iterator is not read ahead where that could be noticed on the connection: behind bindings for which it ran a
+To advance an iterator can have consequences: a generator that acknowledges a message behind its `yield` relies on the
+row being written by then. So only what stands still, such as a list, is read ahead without being asked for
+(`rows_ahead`); and no iterator where that could be noticed on the connection: behind bindings for which it ran a
 statement there, and behind ones that might change until their turn.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping, MappingView, Sequence, Set
 from contextlib import closing
 from itertools import chain
 from types import NoneType
@@ -21,18 +23,44 @@ from typing import Any
 
 import apsw
 
+from ..errors import UsageError
 from .scout import LARGEST_WINDOW, MOST_GIVEN, UNBOUNDED_WINDOW, Execution, late_from
 from .session import Session
 
 _CONSTANT = frozenset({str, int, float, bool, bytes, NoneType})
+# Not whatever has a length: tqdm(generator, total=10) has one.
+_STANDING_STILL = (Sequence, Set, Mapping, MappingView)
+
+
+def rows_ahead(given: Any, asked: int | None) -> int:
+    """Return how many rows of `given` may be taken ahead of the one that is executed.
+
+    asked   what the caller of executemany said: None for as many as are of use where `given` stands still (sequences,
+            sets, mappings, their views, arrays), and for no row of anything else, which is taken for an iterator
+
+    Raises UsageError for what is not a number of rows.
+    """
+    if asked is None:
+        array = hasattr(type(given), "__array__")  # of NumPy and the like, which are none of the abstract types
+        stands_still = (array or isinstance(given, _STANDING_STILL)) and not isinstance(given, Iterator)
+        return LARGEST_WINDOW if stands_still else 0
+    if not isinstance(asked, int) or asked < 0:
+        raise UsageError(
+            f"executemany: readahead_rows is {asked!r}; a whole number of rows is needed, 0 for none ahead"
+        )
+    return min(asked, LARGEST_WINDOW)
 
 
 class Bindings:
-    """The bindings of one executemany of `sql`; iterating gives them in their order."""
+    """The bindings of one executemany of `sql`; iterating gives them in their order.
 
-    def __init__(self, session: Session, sql: str, given: Any) -> None:
+    most   how many may be taken ahead of the one that is executed
+    """
+
+    def __init__(self, session: Session, sql: str, given: Any, most: int) -> None:
         self._session = session
         self._sql = sql
+        self._most = most
         self._given = given if type(given) in (list, tuple) else iter(given)
         self._identity = object()
         self._started = time.monotonic()
@@ -108,7 +136,7 @@ class Bindings:
     @property
     def _window(self) -> int:
         """How many bindings to be ahead, and how many calls."""
-        return min(max(self._least, 8 * self._handed_on), LARGEST_WINDOW)
+        return min(max(self._least, 8 * self._handed_on), self._most)
 
     def _look(self, source: Iterator[Any]) -> None:
         if not self._taken and self._ending is None:

@@ -374,11 +374,12 @@ def test_a_query_reads_ahead(con: dbapi.Connection, web: Web) -> None:
     assert con.execute("SELECT DISTINCT height FROM t").fetchall() == [(50,)]
 
 
-@pytest.mark.parametrize("kind", [list, iter])
-def test_many_executions_read_ahead(con: dbapi.Connection, web: Web, kind: Any) -> None:
+@pytest.mark.parametrize(("kind", "rows"), [(list, None), (iter, 64)])
+def test_many_executions_read_ahead(con: dbapi.Connection, web: Web, kind: Any, rows: int | None) -> None:
     con.execute("CREATE TABLE t(image IMAGE, width INT AS (width(image)) STORED)")
     began = time.monotonic()
-    cursor = con.executemany("INSERT INTO t VALUES (?)", kind([(web.url(n, "slow/200/"),) for n in range(10)]))
+    parameters = kind([(web.url(n, "slow/200/"),) for n in range(10)])
+    cursor = con.executemany("INSERT INTO t VALUES (?)", parameters, readahead_rows=rows)
     assert time.monotonic() - began < 1.5, "one after the other, that is 2 s"
     assert cursor.rowcount == 10
     assert max(web.asked().values()) == 1

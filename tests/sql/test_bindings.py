@@ -92,14 +92,14 @@ def test_files_are_opened_at_once(
         t.cursor_factory = mediasql.MediaCursor
         t.cursor().executemany(sql, given)
     else:
-        t.executemany(sql, given if how == "list" else iter(given))
+        t.executemany(sql, given) if how == "list" else t.executemany(sql, iter(given), readahead_rows=64)
     assert set(asked(row).values()) == {1}
     assert t.execute(result).fetchall() == WIDTHS
 
 
 def test_reading(row: HttpServer, con: mediasql.MediaConnection, clock: Clock) -> None:
     clock.stop()
-    found = con.executemany("SELECT width(?)", ((url,) for url in together(row))).fetchall()
+    found = con.executemany("SELECT width(?)", ((url,) for url in together(row)), readahead_rows=64).fetchall()
     assert found == WIDTHS
     assert set(asked(row).values()) == {1}
 
@@ -113,7 +113,7 @@ def test_connections_that_are_registered(row: HttpServer, clock: Clock) -> None:
 
 
 def test_what_is_not_used_is_not_fetched(row: HttpServer, t: mediasql.MediaConnection) -> None:
-    t.executemany("INSERT INTO plain(image) VALUES (?)", ((url,) for url in urls(row)))
+    t.executemany("INSERT INTO plain(image) VALUES (?)", ((url,) for url in urls(row)), readahead_rows=64)
     assert not asked(row)
     t.executemany("INSERT INTO plain(image, w) VALUES (?, height(?))", [(url, urls(row)[0]) for url in urls(row)])
     assert set(asked(row)) == {"/row/r00.jpg"}
@@ -128,7 +128,7 @@ def test_no_more_is_read_than_a_window(row: HttpServer, t: mediasql.MediaConnect
             read.append(k)
             yield f"{urls(row)[k % FILES]}?{k if k < 90 else 0}", k
 
-    t.executemany("INSERT INTO t(image, w) VALUES (?, done(?))", bindings())
+    t.executemany("INSERT INTO t(image, w) VALUES (?, done(?))", bindings(), readahead_rows=2000)
     assert all(length - k <= max(64, 8 * k) + 1 for k, length in executed)
 
 
@@ -142,10 +142,11 @@ def test_an_error_comes_in_its_turn(row: HttpServer, t: mediasql.MediaConnection
         raise ZeroDivisionError("the 21st")
 
     with pytest.raises(ZeroDivisionError, match="the 21st"):
-        t.executemany(STORED, failing())
+        t.executemany(STORED, failing(), readahead_rows=64)
     assert t.execute("SELECT s FROM t ORDER BY k").fetchall() == WIDTHS[:20]
+    wrong = iter([*((url + "?",) for url in urls(row, 5)), (1, 2), (urls(row)[0],)])
     with pytest.raises(apsw.BindingsError):
-        t.executemany(STORED, iter([*((url + "?",) for url in urls(row, 5)), (1, 2), (urls(row)[0],)]))
+        t.executemany(STORED, wrong, readahead_rows=64)
     assert t.execute("SELECT count(*) FROM t").get == 25
 
 
@@ -156,10 +157,10 @@ def test_a_failure_ends_it(row: HttpServer, environment: object) -> None:
     places[10] = f"{row.url}/s/500/row/r10.jpg"
     places[5] = f"{row.url}/none.jpg"
     with pytest.raises(mediasql.TransientError, match="500"):
-        con.executemany(STORED, ((url,) for url in places))
+        con.executemany(STORED, ((url,) for url in places), readahead_rows=64)
     widths = [None if number == 5 else 100 + number for number in range(10)]
     assert [value for (value,) in con.execute("SELECT s FROM t")] == widths
-    con.executemany(STORED, ((url,) for url in urls(row)))
+    con.executemany(STORED, ((url,) for url in urls(row)), readahead_rows=64)
     con.close()
 
 
@@ -168,10 +169,12 @@ def test_iterators_that_use_the_connection(row: HttpServer, t: mediasql.MediaCon
         for url in urls(row, 20):
             yield url, t.execute("SELECT count(*) FROM t").get
 
-    t.executemany("INSERT INTO t(image, w) VALUES (?, ?)", counting())
+    t.executemany("INSERT INTO t(image, w) VALUES (?, ?)", counting(), readahead_rows=64)
     assert t.execute("SELECT w, s FROM t ORDER BY k").fetchall() == [(k, 100 + k) for k in range(20)]
-    t.executemany("UPDATE plain SET image = ?, w = NULL WHERE k = ? + 1", zip(urls(row), range(FILES), strict=True))
-    t.executemany("INSERT INTO t(image, w) VALUES (?, width(?))", t.execute("SELECT image || '?', image FROM plain"))
+    numbered = zip(urls(row), range(FILES), strict=True)
+    t.executemany("UPDATE plain SET image = ?, w = NULL WHERE k = ? + 1", numbered, readahead_rows=64)
+    cursor = t.execute("SELECT image || '?', image FROM plain")
+    t.executemany("INSERT INTO t(image, w) VALUES (?, width(?))", cursor, readahead_rows=64)
     assert t.execute("SELECT s FROM t WHERE k > 20 ORDER BY k").fetchall() == WIDTHS
 
 
@@ -187,9 +190,9 @@ def test_bindings_that_are_used_again(row: HttpServer, t: mediasql.MediaConnecti
             data[:] = picture(100 + number, 50)
             yield (data,)
 
-    t.executemany(STORED, same_list())
+    t.executemany(STORED, same_list(), readahead_rows=64)
     assert t.execute("SELECT s FROM t ORDER BY k").fetchall() == WIDTHS
-    t.executemany(STORED, same_value())
+    t.executemany(STORED, same_value(), readahead_rows=64)
     assert t.execute("SELECT s FROM t WHERE k > 60 ORDER BY k").fetchall() == WIDTHS[:3]
 
 
@@ -201,7 +204,7 @@ def test_several_statements_and_none(row: HttpServer, t: mediasql.MediaConnectio
         t.executemany(STORED, 5)  # type: ignore[arg-type]
 
 
-def outcome(readahead: str, sql: str, given: list[Any], break_at: int, as_list: bool) -> Any:
+def outcome(readahead: str, sql: str, given: list[Any], break_at: int, rows: int | None) -> Any:
     con = mediasql.connect(readahead=readahead, timeout=20)
     con.execute("CREATE TABLE t(k INTEGER PRIMARY KEY, image, w, s AS (width(image)) STORED, v AS (height(image)))")
     con.execute("CREATE TRIGGER i AFTER INSERT ON t BEGIN UPDATE t SET w = height(new.image) WHERE k = new.k; END")
@@ -214,7 +217,8 @@ def outcome(readahead: str, sql: str, given: list[Any], break_at: int, as_list: 
             yield each
 
     try:
-        found.append(con.executemany(sql, given if as_list else bindings()).fetchall())
+        places = given if rows is None else bindings()
+        found.append(con.executemany(sql, places, readahead_rows=rows).fetchall())
     except (apsw.Error, mediasql.MediaError, LookupError) as error:
         found.append((type(error).__name__, str(error)))
     found.append(con.execute("SELECT * FROM t ORDER BY k").fetchall())
@@ -241,10 +245,10 @@ PLACES = ["p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg", "p4.jpg", "none.jpg", "text.jp
     ),
     st.lists(st.sampled_from(PLACES), max_size=12),
     st.integers(0, 14),
-    st.booleans(),
+    st.sampled_from([None, 0, 1, 3, 64]),
 )
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
-def test_the_same_with_and_without(web: Web, sql: str, places: list[Any], break_at: int, as_list: bool) -> None:
+def test_the_same_with_and_without(web: Web, sql: str, places: list[Any], break_at: int, rows: int | None) -> None:
     given = [(f"{web.server.url}/{place}" if isinstance(place, str) else place,) for place in places]
-    on, off = (outcome(readahead, sql, given, break_at, as_list) for readahead in ("on", "off"))
+    on, off = (outcome(readahead, sql, given, break_at, rows) for readahead in ("on", "off"))
     assert on == off

@@ -148,7 +148,7 @@ def run(con: mediasql.MediaConnection, name: str, statement: str, values: tuple[
     try:
         if statement == "many":
             pairs = [(k, k % 3) for k in range(6)]
-            con.executemany(f"UPDATE {name} SET note = width(image) + ?2 WHERE k = ?1", iter(pairs))
+            con.executemany(f"UPDATE {name} SET note = width(image) + ?2 WHERE k = ?1", pairs)
             return None
         if statement == "interleaved":
             one = con.execute(f"SELECT k, width(image) FROM {name} ORDER BY k")

@@ -99,9 +99,9 @@ class Connection:
         """`Cursor.execute` of a new cursor."""
         return self.cursor().execute(sql, parameters)
 
-    def executemany(self, sql: str, parameters: Iterable[Parameters]) -> Cursor:
+    def executemany(self, sql: str, parameters: Iterable[Parameters], *, readahead_rows: int | None = None) -> Cursor:
         """`Cursor.executemany` of a new cursor."""
-        return self.cursor().executemany(sql, parameters)
+        return self.cursor().executemany(sql, parameters, readahead_rows=readahead_rows)
 
     def executescript(self, sql: str) -> Cursor:
         """`Cursor.executescript` of a new cursor."""

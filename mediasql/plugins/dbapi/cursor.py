@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import apsw
 
 from ...connection import MediaConnection, session_of
-from ...sql.bindings import Bindings
+from ...sql.bindings import Bindings, rows_ahead
 from .errors import ProgrammingError, Translating
 from .values import Parameters, adapted
 
@@ -84,29 +84,44 @@ class Cursor:
             self.lastrowid = self._open().last_insert_rowid()
         return self
 
-    def executemany(self, sql: str, parameters: Iterable[Parameters]) -> Self:
-        """Execute an INSERT, UPDATE or DELETE for each of `parameters`. What RETURNING gives is dropped."""
+    def executemany(self, sql: str, parameters: Iterable[Parameters], *, readahead_rows: int | None = None) -> Self:
+        """Execute an INSERT, UPDATE or DELETE for each of `parameters`. What RETURNING gives is dropped.
+
+        readahead_rows  see `mediasql.MediaConnection.executemany`: how many of `parameters` may be looked at ahead,
+                        by default of lists and the like as many as are of use, and of iterators none
+        """
         self._renew(sql)
         if _keyword(sql) not in _CHANGES_ROWS:
             raise ProgrammingError("executemany() can only execute DML statements.")
         with self._errors:
-            for _ in self._cursor.executemany(sql, self._counting(parameters)):
+            for _ in self._cursor.executemany(sql, self._counting(parameters, rows_ahead(parameters, readahead_rows))):
                 pass
         self._counts = False
         self.description = None
         return self
 
-    def _counting(self, parameters: Iterable[Parameters]) -> Iterator[Parameters]:
-        """What APSW executes with, and asks for when it is done with the one before."""
+    def _counting(self, parameters: Iterable[Parameters], most_ahead: int) -> Iterator[Parameters]:
+        """Yield what APSW executes with, and asks for when it is done with the one before."""
         connection = self._open()
-        given = list(map(adapted, parameters)) if isinstance(parameters, list | tuple) else map(adapted, parameters)
+        if isinstance(parameters, list | tuple):
+            given: Iterable[Parameters] = list(map(adapted, parameters))
+        else:
+            given = map(adapted, self._of_caller(parameters))
         session = session_of(connection)
-        ahead = given if session.scout.executions is None else Bindings(session, self._sql, given)
+        reads_ahead = most_ahead and session.scout.executions is not None
+        ahead = Bindings(session, self._sql, given, most_ahead) if reads_ahead else given
         changed, changes = 0, connection.changes
         for each in ahead:
             yield each
             changed += changes()
             self.rowcount = changed
+
+    def _of_caller(self, parameters: Iterable[Parameters]) -> Iterator[Parameters]:
+        try:
+            yield from parameters
+        except Exception as error:
+            self._errors.of_iterator = error
+            raise
 
     def executescript(self, sql: str) -> Self:
         """Commit, and execute any number of statements, without parameters and without beginning a transaction."""

@@ -135,11 +135,16 @@ class Interruptible(Protocol):
 
 
 class Translating:
-    """`with Translating():` raises errors of PEP 249 instead of those of APSW and mediasql."""
+    """`with Translating():` raises errors of PEP 249 instead of those of APSW and mediasql.
+
+    running        whether a statement runs, so that an error of Python comes from a function that SQL called
+    of_iterator    what the iterator given to executemany raised, which is nobody's business but the caller's
+    """
 
     def __init__(self, connection: Interruptible | None = None) -> None:
         self._connection = connection
         self.running = False
+        self.of_iterator: Exception | None = None
 
     def __enter__(self) -> None:
         pass
@@ -149,5 +154,6 @@ class Translating:
     ) -> None:
         if isinstance(error, KeyboardInterrupt) and self._connection and self._connection.interrupted:
             raise OperationalError("interrupted") from None
-        if isinstance(error, Exception) and not isinstance(error, Error):
+        of_iterator, self.of_iterator = self.of_iterator, None  # which holds on to the frames that it went through
+        if isinstance(error, Exception) and not isinstance(error, Error) and error is not of_iterator:
             raise translated(error, self.running) from error
