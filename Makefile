@@ -22,6 +22,7 @@ check: venv ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict mediasql
+	$(BIN)/mypy --strict --platform win32 mediasql
 
 format: venv ## let ruff format the code and mend what it can
 	$(BIN)/ruff check --fix .

@@ -7,23 +7,17 @@ a process that dies. It saves requests, and nothing depends on it: where there a
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import time
 from collections import Counter
 from hashlib import blake2b
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from .file_lock import try_lock_byte, unlock_byte
 
 WAIT = 10.0  # seconds after which what another process claims is fetched here too
 SHARE = 4  # the part of its time that a read waits: who claims may be stopped, or on a slow network
 _LONGEST_PAUSE = 0.05
-
-_TAKEN = (errno.EACCES, errno.EAGAIN)
 
 
 class Claims:
@@ -54,18 +48,12 @@ class Claims:
             places.append(place)
 
     def _try(self, place: int) -> bool:
-        if fcntl is None:
-            return True
         if self._handle is None:
             try:
-                self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             except OSError:
                 return True
-        try:
-            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-        except OSError as error:
-            return error.errno not in _TAKEN
-        return True
+        return try_lock_byte(self._handle, place)
 
     def give(self, places: list[int]) -> None:
         """Give up claims that `take` gave."""
@@ -76,9 +64,9 @@ class Claims:
                 self._unlock(place)
 
     def _unlock(self, place: int) -> None:
-        if fcntl is not None and self._handle is not None:
+        if self._handle is not None:
             try:
-                fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, place)
+                unlock_byte(self._handle, place)
             except OSError:
                 self.close()
 

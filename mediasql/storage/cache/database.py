@@ -20,12 +20,8 @@ from urllib.parse import quote
 
 import apsw
 
+from .file_lock import try_lock
 from .strangers import is_open_elsewhere
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
@@ -337,20 +333,14 @@ def locked(path: Path, seconds: float = LOCK_WAIT) -> Iterator[None]:
 
     Raises OSError, also when another process has it for so long.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if fcntl is not None:  # on Windows, two processes may do the work twice
-            until = time.monotonic() + seconds
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise OSError(
-                            errno.EAGAIN, f"another process, which may be stopped, has had its lock for {seconds:g} s"
-                        ) from None
-                    time.sleep(0.002)
+        until = time.monotonic() + seconds
+        while not try_lock(handle):
+            if time.monotonic() > until:
+                message = f"another process, which may be stopped, has had its lock for {seconds:g} s"
+                raise OSError(errno.EAGAIN, message)
+            time.sleep(0.002)
         yield
     finally:
         os.close(handle)

@@ -24,7 +24,7 @@ from .shelf import Shelf
 INLINE = 128 * 1024  # bytes that are read or written without a thread
 _MOST_UNWRITTEN = 64 * 1024 * 1024  # bytes on disk that the catalogue does not know yet, in one process
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,10}", re.ASCII)
-_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)  # of Windows
 
 
 def nothing() -> None:

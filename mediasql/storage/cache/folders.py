@@ -19,17 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from .database import make_private
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from .file_lock import try_lock
 
 _LOCK = "lock"
 _NAME = re.compile(r"[0-9a-f-]+/[0-9]+(\.[^/\0]*)?", re.ASCII)
-_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
 _ATTEMPTS = 10
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 class Folder:
@@ -77,7 +72,7 @@ class Folder:
                     raise
                 continue  # who cleans took it for a dead one
             try:
-                if _lock(handle) and _is_at(handle, path):
+                if try_lock(handle) and _is_at(handle, path):
                     self.name, self._lock = name, handle
                     return name
             except OSError:  # of a disk without locks: what is made there nobody could tell from what the dead left
@@ -132,7 +127,7 @@ class Dead:
         except FileNotFoundError:
             return None
         try:
-            if _lock(handle) and _is_at(handle, path):
+            if try_lock(handle) and _is_at(handle, path):
                 return cls(root, name, handle)
         except OSError:
             os.close(handle)
@@ -147,8 +142,12 @@ class Dead:
     def close(self) -> None:
         """Leave it, with no folder where no file remains."""
         with suppress(OSError):
-            os.unlink(self._path / _LOCK)
-        os.close(self._handle)
+            try:
+                os.unlink(self._path / _LOCK)
+                os.close(self._handle)
+            except PermissionError:  # Windows deletes no file that is open
+                os.close(self._handle)
+                os.unlink(self._path / _LOCK)
         with suppress(OSError):
             self._path.rmdir()
 
@@ -177,22 +176,6 @@ def is_gone(path: Path) -> bool:
     except OSError as error:
         return isinstance(error, FileNotFoundError)
     return False
-
-
-def _lock(handle: int) -> bool:
-    """Whether this process has the lock now. Raises OSError where there are no locks."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    except OSError as error:
-        if error.errno in _TAKEN:
-            return False
-        raise
-    return True
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -15,7 +15,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,9 +34,13 @@ if TYPE_CHECKING:
 PART = 8 * 1024 * 1024
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def iso_time(timestamp: float) -> str:
     """Seconds since 1970 as ISO 8601 in UTC, whole seconds."""
-    return datetime.fromtimestamp(int(timestamp), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not by fromtimestamp, which on Windows raises for times before 1970.
+    return (_EPOCH + timedelta(seconds=int(timestamp))).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)

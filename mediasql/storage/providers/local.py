@@ -17,6 +17,9 @@ from .. import threads
 from ..location import Location
 from .base import Chunk, Entry, ObjectInfo, Provider, Signer, iso_time
 
+# Not to wait for whoever may write into a named pipe. Windows has none among its files.
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+
 
 class LocalProvider(Provider):
     schemes: ClassVar[tuple[str, ...]] = ("file",)
@@ -25,8 +28,7 @@ class LocalProvider(Provider):
         return False
 
     def read(self, location: Location, start: int, stop: int) -> Chunk:
-        # Not to wait for whoever may write into a named pipe.
-        with open(os.open(local_path(location), os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+        with open(os.open(local_path(location), os.O_RDONLY | _NONBLOCK), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             self._judge(file.fileno())
             if not stat.S_ISREG(status.st_mode):
