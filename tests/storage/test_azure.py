@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from azure.core.credentials import AccessToken, AzureNamedKeyCredential, AzureSasCredential
@@ -17,6 +18,7 @@ from mediasql import errors
 from mediasql.storage.location import Location
 from mediasql.storage.providers.azure import AzureProvider
 from mediasql.storage.providers.base import Request
+from tests.clock import Clock
 from tests.servers.azure import ACCOUNT, KEY, AzureServer
 from tests.storage.reading import ODD_KEYS, Reading
 
@@ -100,12 +102,20 @@ def test_odd_names_are_read_presigned_and_listed_exactly(server: AzureServer, ke
         assert [(entry.path, entry.url) for entry in entries] == [(key, f"az://odd-names/{key}")]
 
 
-def test_our_own_token_is_kept_for_half_of_its_life(server: AzureServer) -> None:
+def test_our_own_token_is_kept_for_half_of_its_life(server: AzureServer, clock: Clock) -> None:
     with reading(server) as azure:
         first = azure.request("az://private/a/1.jpg")
+        clock.move(1700)
         assert azure.request("az://private/a/1.jpg") == first
-        provider: Any = azure.provider
-        assert 1700 < provider._targets["private"].until - time.time() <= 1800
+        clock.move(100)
+        second = azure.request("az://private/a/1.jpg")
+        assert expiry_of(second) - expiry_of(first) >= datetime.timedelta(seconds=1800)
+        assert azure.get("az://private/a/1.jpg").status == 200
+
+
+def expiry_of(request: Request) -> datetime.datetime:
+    """When the token in the URL of a request expires."""
+    return datetime.datetime.fromisoformat(dict(parse_qsl(urlsplit(request.url).query))["se"])
 
 
 def test_options_by_account_key_from_the_environment(server: AzureServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,25 +231,23 @@ def token(name: str, seconds: int = 3600) -> AccessToken:
 
 
 @pytest.mark.parametrize("kind", [Credential, AsyncCredential])
-def test_bearer_tokens_are_renewed_before_they_expire(kind: type[Credential]) -> None:
+def test_bearer_tokens_are_renewed_before_they_expire(kind: type[Credential], clock: Clock) -> None:
     credential = kind(token("one", 200), token("two"))
     with Reading(AzureProvider, account_name="someaccount", credential=credential) as azure:
-        provider: Any = azure.provider
         request = azure.request("az://photos/k")
         assert request.headers == {"Authorization": "Bearer one", "x-ms-version": "2022-11-02"}
         assert azure.request("az://photos/k") == request
         for _ in range(2):
-            provider._targets.clear()
+            clock.move(10)
             assert azure.request("az://photos/k").headers["Authorization"] == "Bearer two"
         assert credential.asked == 2
 
 
-def test_a_bearer_token_that_cannot_be_renewed_is_used_to_its_end() -> None:
+def test_a_bearer_token_that_cannot_be_renewed_is_used_to_its_end(clock: Clock) -> None:
     credential = Credential(token("one", 200))
     with Reading(AzureProvider, account_name="someaccount", credential=credential) as azure:
-        provider: Any = azure.provider
         for _ in range(2):
-            provider._targets.clear()
+            clock.move(10)
             assert azure.request("az://photos/k").headers["Authorization"] == "Bearer one"
         assert credential.asked == 2
 
@@ -321,13 +329,15 @@ def test_keys_are_not_used_for_another_account() -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "a.blob.core.windows.net.evil.example", "u@evil.example"])
-def test_tokens_go_to_no_other_host(host: str) -> None:
-    for options in ({"account_name": "someaccount"}, {}):
-        credential = Credential(token("one"))
-        with Reading(AzureProvider, credential=credential, **options) as azure:
-            with pytest.raises((errors.Forbidden, errors.CredentialsError)):
-                azure.request(f"abfss://photos@{host}/k")
-            assert not credential.asked
+@pytest.mark.parametrize(
+    ("options", "refusal"), [({"account_name": "someaccount"}, errors.Forbidden), ({}, errors.CredentialsError)]
+)
+def test_tokens_go_to_no_other_host(host: str, options: dict[str, str], refusal: type[Exception]) -> None:
+    credential = Credential(token("one"))
+    with Reading(AzureProvider, credential=credential, **options) as azure:
+        with pytest.raises(refusal):
+            azure.request(f"abfss://photos@{host}/k")
+        assert not credential.asked
 
 
 def test_a_container_without_an_account_says_what_is_missing() -> None:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import google.auth.compute_engine._metadata
-import google.auth.iam
 import pytest
+import requests
 from google.auth import impersonated_credentials
 from google.oauth2.credentials import Credentials
 
 from mediasql import errors
 from mediasql.storage.providers.base import Request
 from mediasql.storage.providers.gcs import GcsProvider
+from tests.clock import Clock
 from tests.servers.gcs import GcsServer
 from tests.servers.gcs_identity import EMAIL, EXPIRED_TOKEN, TOKEN
+from tests.servers.process import ROOT
 from tests.servers.server import Server
 from tests.storage.metadata import metadata_server
 from tests.storage.reading import ODD_KEYS, Reading, tampered
@@ -53,17 +56,27 @@ def test_a_private_object_is_read_with_a_range(server: GcsServer) -> None:
         assert tokens_issued(server) == 1
 
 
-def test_a_token_is_fetched_once_and_renewed_before_it_expires(server: GcsServer) -> None:
+def test_a_token_is_fetched_once(server: GcsServer, clock: Clock) -> None:
     with reading(server) as gcs:
+        for _ in range(2):
+            assert {answer.status for answer in gcs.get_together(["gs://private/a/1.jpg"] * 20)} == {200}
+            assert tokens_issued(server) == 1
+            clock.move(3000)
+
+
+def with_token(server: GcsServer, token: str, seconds: int) -> Credentials:
+    """A user's credentials, which can be renewed, with a token that expires in so many seconds."""
+    credentials = server.user()
+    credentials.token = token
+    credentials.expiry = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(seconds=seconds)
+    return credentials
+
+
+def test_a_token_is_renewed_once_before_it_expires(server: GcsServer) -> None:
+    with reading(server, token=with_token(server, TOKEN, 120)) as gcs:
         assert {answer.status for answer in gcs.get_together(["gs://private/a/1.jpg"] * 20)} == {200}
+        assert gcs.request("gs://private/a/1.jpg").headers["authorization"] != f"Bearer {TOKEN}"
         assert tokens_issued(server) == 1
-        provider: Any = gcs.provider
-        account = provider._account
-        account.credentials.expiry = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
-        account.credentials.expiry += datetime.timedelta(seconds=120)
-        provider._headers = ({}, 0.0)
-        assert {answer.status for answer in gcs.get_together(["gs://private/a/1.jpg"] * 20)} == {200}
-        assert tokens_issued(server) == 2
 
 
 def test_a_token_that_cannot_be_renewed_is_used_to_its_end(server: GcsServer) -> None:
@@ -77,13 +90,9 @@ def test_a_token_that_cannot_be_renewed_is_used_to_its_end(server: GcsServer) ->
 
 
 def test_a_refused_token_is_replaced(server: GcsServer) -> None:
-    with reading(server) as gcs:
-        gcs.request("gs://private/a/1.jpg")
-        provider: Any = gcs.provider
-        provider._account.credentials.token = EXPIRED_TOKEN
-        provider._use_token(provider._account)
+    with reading(server, token=with_token(server, EXPIRED_TOKEN, 3600)) as gcs:
         assert {answer.status for answer in gcs.get_together(["gs://private/a/1.jpg"] * 5)} == {200}
-        assert tokens_issued(server) == 2
+        assert tokens_issued(server) == 1
 
 
 def test_a_refused_token_that_nothing_replaces_is_tried_once(server: GcsServer) -> None:
@@ -192,10 +201,15 @@ def test_user_credentials_cannot_sign_and_say_what_could(server: GcsServer) -> N
 
 
 @contextmanager
-def iam_at(server: GcsServer) -> Iterator[None]:
+def iam_at(url: str) -> Iterator[None]:
+    """What google-auth sends to IAM goes to a server of ours."""
+    real = requests.Session.request
+
+    def request(session: requests.Session, method: str, address: str, *args: Any, **kwargs: Any) -> requests.Response:
+        return real(session, method, address.replace("https://iamcredentials.googleapis.com", url), *args, **kwargs)
+
     with pytest.MonkeyPatch.context() as patch:
-        endpoint = f"{server.url}/v1/projects/-/serviceAccounts/{{}}:signBlob"
-        patch.setattr(google.auth.iam, "_IAM_SIGN_ENDPOINT", endpoint)
+        patch.setattr(requests.Session, "request", request)
         yield
 
 
@@ -208,7 +222,7 @@ def impersonating(email: str) -> Any:
 
 
 def test_impersonated_accounts_sign_through_iam(server: GcsServer) -> None:
-    with iam_at(server), reading(server, token=impersonating(EMAIL)) as gcs:
+    with iam_at(server.url), reading(server, token=impersonating(EMAIL)) as gcs:
         signer = gcs.signer("gs://private/a/1.jpg")
         assert signer.max_seconds == 43200
         assert gcs.fetch(signer.sign("a/1.jpg", 600)).body == DATA
@@ -220,22 +234,28 @@ def test_impersonated_accounts_sign_through_iam(server: GcsServer) -> None:
 def test_missing_permission_to_sign_is_named(server: GcsServer) -> None:
     other = reading(server, token=impersonating("other@test-project.iam.gserviceaccount.com"))
     expected = r"as other@test-project\.iam.* needs the permission iam\.serviceAccounts\.signBlob"
-    with iam_at(server), other as gcs, pytest.raises(errors.CredentialsError, match=expected):
+    with iam_at(server.url), other as gcs, pytest.raises(errors.CredentialsError, match=expected):
         gcs.signer("gs://private/a/1.jpg")
+
+
+def read_on_google(url: str) -> None:
+    with iam_at(url), Reading(GcsProvider, endpoint_url=url) as gcs:
+        assert gcs.get("gs://private/a/1.jpg").status == 200
+        assert gcs.fetch(gcs.presign("gs://private/a/1.jpg", 600)).body == DATA
+    print("it was read and presigned")
 
 
 def test_on_google_the_metadata_server_gives_tokens_and_iam_signs(
     server: GcsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with metadata_server(EMAIL, TOKEN) as (host, asked), iam_at(server):
+    with metadata_server(EMAIL, TOKEN) as (host, asked):
         monkeypatch.delenv("NO_GCE_CHECK")
         monkeypatch.setenv("GCE_METADATA_HOST", host)
         monkeypatch.setenv("GCE_METADATA_IP", host)
-        # google-auth read the variable when it was imported.
-        monkeypatch.setattr(google.auth.compute_engine._metadata, "_GCE_METADATA_HOST", host)
-        with Reading(GcsProvider, endpoint_url=server.url) as gcs:
-            assert gcs.get("gs://private/a/1.jpg").status == 200
-            assert gcs.fetch(gcs.presign("gs://private/a/1.jpg", 600)).body == DATA
+        # In a process of its own, since google-auth reads the variables when it is imported.
+        code = f"from tests.storage.test_gcs import read_on_google; read_on_google({server.url!r})"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "it was read and presigned\n"), done.stderr
         assert any(path.startswith("/computeMetadata/v1/instance/service-accounts/") for path in asked)
 
 

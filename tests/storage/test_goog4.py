@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import Any
-from unittest import mock
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
+import google.auth.credentials
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from google.cloud.storage import _signing
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 from google.oauth2 import service_account
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from tests.storage.reading import ODD_KEYS
 NOW = 1795456252  # 2026-11-23T17:50:52Z
 EMAIL = "signer@project.iam.gserviceaccount.com"
 HOST = "storage.googleapis.com"
+CLIENT = storage.Client("project", AnonymousCredentials())
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -29,8 +32,38 @@ def sign(message: bytes) -> bytes:
     return KEY.sign(message, padding.PKCS1v15(), hashes.SHA256())
 
 
-def signer(**more: Any) -> UrlSigner:
-    return UrlSigner(EMAIL, more.pop("sign", sign), f"https://{HOST}", HOST, clock=lambda: NOW, **more)
+def signer(at: float = NOW, **more: Any) -> UrlSigner:
+    return UrlSigner(EMAIL, more.pop("sign", sign), f"https://{HOST}", HOST, clock=lambda: at, **more)
+
+
+class Signing(google.auth.credentials.Signing):
+    """Credentials that sign in the way that a test gives."""
+
+    signer_email = EMAIL
+    signer = None
+
+    def __init__(self, sign: Callable[[bytes], bytes]) -> None:
+        self.sign = sign
+
+    def sign_bytes(self, message: bytes) -> bytes:
+        return self.sign(message)
+
+
+def of_google(credentials: Any, name: str, seconds: int, **more: Any) -> str:
+    """The URL that google-cloud-storage signs, now."""
+    blob = CLIENT.bucket("bucket").blob(name)
+    expiration = datetime.timedelta(seconds=seconds)
+    endpoint = f"https://{HOST}"
+    signed = blob.generate_signed_url(
+        version="v4", expiration=expiration, api_access_endpoint=endpoint, credentials=credentials, **more
+    )
+    return str(signed)
+
+
+def time_of(url: str) -> float:
+    """When a URL was signed."""
+    (stamp,) = parse_qs(urlsplit(url).query)["X-Goog-Date"]
+    return datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC).timestamp()
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +80,8 @@ def credentials() -> Any:
 @pytest.mark.parametrize("name", ODD_KEYS)
 def test_signed_urls_are_those_of_google(credentials: Any, name: str, payer: dict[str, str]) -> None:
     path = "/bucket/" + encode_path(name)
-    theirs = _signing.generate_signed_url_v4(
-        credentials,
-        path,
-        3600,
-        api_access_endpoint=f"https://{HOST}",
-        query_parameters=dict(payer),
-        _request_timestamp="20261123T175052Z",
-    )
-    assert signer(query=payer).url(path, 3600) == theirs
+    theirs = of_google(credentials, name, 3600, query_parameters=dict(payer))
+    assert signer(at=time_of(theirs), query=payer).url(path, 3600) == theirs
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40), st.integers(1, 604800))
@@ -67,16 +93,8 @@ def test_signed_urls_verify_for_any_name(name: str, seconds: int) -> None:
         seen.append(message)
         return b"\x01\x02"
 
-    ours = signer(sign=fake).url(path, seconds)
-    with mock.patch.object(_signing, "ensure_signed_credentials"):
-        theirs = _signing.generate_signed_url_v4(
-            mock.Mock(signer_email=EMAIL, sign_bytes=fake),
-            path,
-            seconds,
-            api_access_endpoint=f"https://{HOST}",
-            _request_timestamp="20261123T175052Z",
-        )
-    assert ours == theirs
+    theirs = of_google(Signing(fake), name, seconds)
+    assert signer(at=time_of(theirs), sign=fake).url(path, seconds) == theirs
     assert seen[0] == seen[1]
 
 
@@ -109,10 +127,20 @@ def test_a_url_is_signed_again_after_a_tenth_of_its_life() -> None:
 
 
 def test_not_every_url_is_remembered() -> None:
-    lasting = signer(sign=lambda _: b"signature")
+    signed: list[bytes] = []
+
+    def count(message: bytes) -> bytes:
+        signed.append(message)
+        return b"signature"
+
+    lasting = signer(sign=count)
     for number in range(10_050):
         lasting.url(f"/b/{number}", 3600)
-    assert len(lasting._signed) == 10_000
+    for number in range(50, 10_050):
+        lasting.url(f"/b/{number}", 3600)
+    assert len(signed) == 10_050
+    lasting.url("/b/0", 3600)
+    assert len(signed) == 10_051
 
 
 def test_object_names_are_one_segment_of_a_path() -> None:

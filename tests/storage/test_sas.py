@@ -7,9 +7,11 @@ import datetime
 import hashlib
 import hmac
 import time
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from azure.storage.blob import _shared_access_signature as theirs
+from azure.storage.blob import generate_blob_sas, generate_container_sas
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,25 +26,32 @@ def expiry(second: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(second, datetime.UTC)
 
 
-def sdk() -> theirs.BlobSharedAccessSignature:
-    factory = theirs.BlobSharedAccessSignature("account", KEY)
-    factory.x_ms_version = VERSION
-    return factory
+def of_sdk(generate: Callable[..., str], *names: str, **options: Any) -> list[tuple[str, str]]:
+    """The fields of a token of the SDK, which only writes its newest version: signed for ours, by hand."""
+    signed: list[str] = []
+    token = generate("account", *names, account_key=KEY, sts_hook=signed.append, **options)
+    fields = dict(parse_qsl(token))
+    (text,) = signed
+    newest, fields["sv"] = fields["sv"], VERSION
+    assert text.count(f"\n{newest}\n") == 1
+    text = text.replace(f"\n{newest}\n", f"\n{VERSION}\n")
+    fields["sig"] = base64.b64encode(hmac.digest(base64.b64decode(KEY), text.encode(), "sha256")).decode()
+    return sorted(fields.items())
 
 
 @given(names, st.integers(1, 10**8), st.booleans())
 def test_blob_tokens_are_those_of_the_sdk(name: str, seconds: int, https: bool) -> None:
     ours = SasSigner("account", "photos", KEY, https_only=https, clock=lambda: NOW).blob(name, seconds)
-    expected = sdk().generate_blob(
-        "photos", name, permission="r", expiry=expiry(NOW + seconds), protocol="https" if https else None
-    )
-    assert sorted(parse_qsl(ours)) == sorted(parse_qsl(expected))
+    protocol = {"protocol": "https"} if https else {}
+    expected = of_sdk(generate_blob_sas, "photos", name, permission="r", expiry=expiry(NOW + seconds), **protocol)
+    assert sorted(parse_qsl(ours)) == expected
 
 
 def test_container_tokens_are_those_of_the_sdk() -> None:
     ours = SasSigner("account", "photos", KEY, clock=lambda: NOW).container(NOW + 3600)
-    expected = sdk().generate_container("photos", permission="rl", expiry=expiry(NOW + 3600), protocol="https")
-    assert sorted(parse_qsl(ours)) == sorted(parse_qsl(expected))
+    lasting = expiry(NOW + 3600)
+    expected = of_sdk(generate_container_sas, "photos", permission="rl", expiry=lasting, protocol="https")
+    assert sorted(parse_qsl(ours)) == expected
 
 
 def test_part_of_a_second_is_not_taken_from_the_life_of_a_token() -> None:
