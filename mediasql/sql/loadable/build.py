@@ -38,17 +38,9 @@ def build(path: Path = HERE / NAME) -> Path:
     with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as workshop:
         made = os.path.join(workshop, path.name)
         Path(workshop, "routines.h").write_text(runpy.run_path(str(HERE / _ROUTINES))["c_header"]())
-        command = [
-            *compiler(),
-            *_FLAGS,
-            f"-I{workshop}",
-            *_known(),
-            "-o",
-            made,
-            *(str(HERE / name) for name in SOURCES),
-        ]
-        # -Bsymbolic: each of two copies in one process calls its own functions; SQLite opens them with RTLD_GLOBAL.
-        command += ["-Wl,-Bsymbolic", "-ldl", "-lpthread"] if sys.platform.startswith("linux") else []
+        sources = [str(HERE / name) for name in SOURCES]
+        command = [*compiler(), *_FLAGS, f"-I{workshop}", *_known(), "-o", made, *sources]
+        command += ["-ldl", "-lpthread"] if sys.platform.startswith("linux") else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"{shlex.join(command)} failed:\n{done.stderr}")
