@@ -7,7 +7,6 @@ in batches. What is in the database is a copy: whatever is wrong with it, the an
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -22,6 +21,7 @@ from weakref import WeakSet
 import apsw
 
 from ..config import Config
+from ..storage import forking
 from ..storage.cache import place
 from ..storage.cache.database import AHEAD, Database
 from ..storage.cache.identity import Identity
@@ -70,8 +70,7 @@ def _forget_inherited() -> None:
         answers.begin_anew()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
+forking.at_fork(in_child=_forget_inherited)
 
 
 class Answers:

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Container, Hashable
 from dataclasses import dataclass
 from functools import partial
+from weakref import WeakSet
 
 from ..errors import MediaError, TransientError
 from ..media.probe import PLANS, Answer, Read, Want, probe
 from ..progress import Waiting
-from ..storage import loop
+from ..storage import forking, loop
 from ..storage.fetch import NotModified
 from ..storage.location import Location
 from ..storage.providers.base import Chunk, ObjectInfo
@@ -67,6 +68,12 @@ class Ahead:
         self.waiting = Waiting(store.config.progress, lambda: (self.files, store.fetcher.bytes), moment)
         self._concurrency = store.config.concurrency
         self._plan = PLANS[store.config.readahead]
+        self.files = 0  # answers that arrived, for progress
+        self.begin()
+        _all.add(self)
+
+    def begin(self) -> None:
+        """Expect nothing. Also in a forked child, where what was on its way would never arrive."""
         self._wanted: dict[Hashable, Hashable] = {}  # keys, and for which execution
         self._outcomes: dict[Hashable, tuple[float, Outcome]] = {}
         self._queue: deque[Wanted] = deque()
@@ -77,10 +84,9 @@ class Ahead:
         self._resting = False
         self._arrived = threading.Event()
         self.low = 0  # files on their way at which `take` asks for more; 0 where it should not
-        self.files = 0  # answers that arrived, for progress
         self._calls: dict[Hashable, int] = {}  # keys of those that the workshop makes, and the bytes given to them
         self.given = 0
-        self._workshop = Workshop(store, self._deliver, self._forget, lambda: self._rests)
+        self._workshop = Workshop(self._store, self._deliver, self._forget, lambda: self._rests)
 
     def expect(self, wanted: Wanted, owner: Hashable = None) -> None:
         """Count this as on its way, for the execution `owner`; `start` will be told in a moment."""
@@ -315,6 +321,17 @@ class Ahead:
                 self._arrived.set()
         elif self.low and self.coming - 1 <= self.low:
             self._arrived.set()
+
+
+_all: WeakSet[Ahead] = WeakSet()
+
+
+def _in_child() -> None:
+    for ahead in _all:
+        ahead.begin()
+
+
+forking.at_fork(in_child=_in_child)
 
 
 def _unless(version: ObjectInfo, read: Callable[..., Awaitable[Chunk]]) -> Read:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import apsw
 
 from ..errors import ConfigError
+from ..storage import forking
 from . import routines_of_apsw
 from .api_routines import OLDEST, ROUTINES
 
@@ -169,7 +169,7 @@ def number_of(version: str) -> int:
     return int("".join(part.zfill(3) for part in parts)) if all(part.isdecimal() for part in parts) else 0
 
 
-_lock = threading.RLock()
+_lock = forking.lock()
 _found: list[CApi | str] = []
 _looking = False
 

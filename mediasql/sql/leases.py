@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-
+from ..storage import forking
 from ..storage.cache.leases import Lease
 
 
@@ -11,7 +10,7 @@ class Leases:
     """The leases of one session. `add` may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._held: list[Lease] = []
 
     def add(self, lease: Lease) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
+
+from .forking import at_fork
 
 if TYPE_CHECKING:
     from .gate import Gate
@@ -42,5 +43,4 @@ def _forget() -> None:
     _commons = Commons()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+at_fork(in_child=_forget)

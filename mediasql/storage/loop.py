@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from typing import Any, TypeVar
 
-from . import threads
+from . import forking, threads
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ _DECODERS = 2 * (os.cpu_count() or 1)
 # A collection keeps the GIL, however long it takes, so that others hardly see one under way twice, unless it waits.
 _LONG_COLLECTION = 1.0  # seconds between the first time that it is seen and the last
 
-_lock = threading.Lock()
+_lock = forking.lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _decoders: ThreadPoolExecutor | None = None
 _workers: ThreadPoolExecutor | None = None
@@ -186,9 +186,9 @@ async def in_worker(work: Callable[[], T]) -> T:
 
 def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
-    global _loop, _decoders, _workers, _lock, _collecting, turn
-    _loop, _decoders, _workers, _lock, _collecting, turn = None, None, None, threading.Lock(), float("inf"), _Turn()
+    global _loop, _decoders, _workers, _collecting, turn
+    forking.leak(_loop)  # which was running
+    _loop, _decoders, _workers, _collecting, turn = None, None, None, float("inf"), _Turn()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+forking.at_fork(in_child=_forget)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
-
 from ..config import Config
+from . import forking
 from .store import Store
 
 _shared: dict[str, Store] = {}
-_sharing = threading.Lock()
+_sharing = forking.lock()
 
 
 def shared(name: str, config: Config) -> Store:
@@ -23,12 +21,8 @@ def shared(name: str, config: Config) -> Store:
 
 def _forget() -> None:
     """In a forked child: what the parent opened is the parent's."""
-    global _sharing
-    _sharing = threading.Lock()
-    _inherited.append(dict(_shared))
+    forking.leak(dict(_shared))
     _shared.clear()
 
 
-_inherited: list[object] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+forking.at_fork(in_child=_forget)

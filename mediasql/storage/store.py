@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from .. import discovery, errors
 from ..config import Config
-from . import loop
+from . import forking, loop
 from .cache import place
 from .cache.identity import Identity, identify
 from .cache.salt import salt
@@ -53,6 +54,7 @@ class Store:
         )
         self._by_container: dict[tuple[str, str, bool], Provider] = {}
         self._signers: dict[tuple[Provider, str], Signer] = {}
+        _stores.add(self)
 
     def provider(self, location: Location) -> Provider:
         """The provider that serves `location`, with the options that apply there.
@@ -316,6 +318,22 @@ class Store:
         await self.fetcher.close()
         for provider in self._providers.values():
             await provider.close()
+
+    def disown(self) -> None:
+        """In a forked child: leave the clients to the parent, on whose loop they are."""
+        forking.leak([self._providers, self._signers])
+        self._providers, self._by_container, self._signers = {}, {}, {}
+
+
+_stores: WeakSet[Store] = WeakSet()
+
+
+def _in_child() -> None:
+    for store in _stores:
+        store.disown()
+
+
+forking.at_fork(in_child=_in_child)
 
 
 class _Pages:

@@ -6,12 +6,13 @@ They are daemons. Nobody can stop what hangs in one, and Python must not wait fo
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
+
+from . import forking
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,7 +21,7 @@ MOST = 64  # of one kind
 # What the names of our threads begin with.
 PREFIX = "mediasql-"
 
-_lock = threading.Lock()
+_lock = forking.lock()
 _kinds: dict[str, Threads] = {}
 
 
@@ -90,10 +91,7 @@ async def run(kind: str, work: Callable[..., T], *arguments: object) -> T:
 
 def _forget() -> None:
     """In a forked child the threads do not exist."""
-    global _lock
-    _lock = threading.Lock()
     _kinds.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+forking.at_fork(in_child=_forget)

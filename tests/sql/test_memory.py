@@ -574,6 +574,25 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
+def test_a_forked_child_does_not_wait_for_what_its_parent_fetches(web: Web) -> None:
+    """What was read ahead is on its way to the parent, and would never arrive here."""
+    code = f"""
+import json, os, signal, mediasql
+urls = ['{web.url(0)}', *(f'{web.server.url}/slow/1000/p{{number}}.jpg' for number in range(1, 9))]
+con = mediasql.connect(cache_size=0)
+rows = con.execute("SELECT width(value) FROM json_each(?)", (json.dumps(urls),))
+assert next(rows) == (100,)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    widths = [con.execute("SELECT width(?)", (url,)).get for url in urls[-2:]]
+    os._exit(0 if widths == [107, 108] else 3)
+assert rows.fetchall() == [(100 + number,) for number in range(1, 9)]
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
 # --- whose answers those are -----------------------------------------------------------------------------------------
 
 

@@ -90,7 +90,7 @@ def counts(folder: Path) -> tuple[int, int]:
     """Bytes that all processes began to write, and those that everybody knows of."""
     try:
         found = struct.unpack("<128q", (folder / COUNTS).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, struct.error):  # the first process is about to make it
         return 0, 0
     return sum(found[::2]), sum(found[1::2])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Coroutine
@@ -18,7 +17,7 @@ from ...config import Config
 from ...errors import ConfigError, MediaError
 from ...sql.failures import Failures
 from ...sql.loadable.loading import attach
-from ...storage import loop
+from ...storage import forking, loop
 from ...storage.location import Location
 from ...storage.policy import Policy
 from ...storage.store import Store
@@ -102,7 +101,7 @@ def _seconds(value: Any) -> int | None:
     raise ConfigError(f"presigned: {value!r} is not valid; a whole number of seconds, 1 or more, is needed")
 
 
-_lock = threading.Lock()
+_lock = forking.lock()
 _known: weakref.WeakKeyDictionary[Any, dict[str, Reach]] = weakref.WeakKeyDictionary()
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from ... import errors
+from .. import forking
 from ..fetch import NotModified, in_parts
 from ..providers.base import Chunk, ObjectInfo
 from . import catalogue, leases, pieces
@@ -245,7 +244,7 @@ class Blocks(Entries):
 
 
 _known: dict[Path, Blocks] = {}
-_knowing = threading.Lock()
+_knowing = forking.lock()
 
 
 def blocks(folder: Path, capacity: Callable[[int], int], warn: Callable[[str], None]) -> Blocks:
@@ -266,12 +265,9 @@ def _close_all() -> None:
 
 
 def _forget_all() -> None:
-    global _knowing
-    _knowing = threading.Lock()
     for kept in _known.values():
         kept.forget()
 
 
 atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+forking.at_fork(in_child=_forget_all)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from urllib.parse import quote
 
 import apsw
 
+from .. import forking
 from .file_lock import try_lock
 from .strangers import is_open_elsewhere
 
@@ -61,7 +61,7 @@ class Database:
         self.path = path
         self._schema = schema
         self._version = version
-        self._trouble = trouble
+        self.trouble = trouble
         self._reading = _Handle(self, READ_WAIT)
         self._writing = _Handle(self, WRITE_WAIT)
         self.unusable = False
@@ -122,7 +122,10 @@ class Database:
         """
         make_private(self.path.parent)
         with locked(self.path.with_suffix(".lock"), max(wait / 1000, LOCK_WAIT)):
-            if is_open_elsewhere(self.path, {handle.file for handle in list(_handles)}):
+            with suppress(FileNotFoundError):
+                if self.file() in _inherited:
+                    raise Unusable("this process was forked while another thread of its parent was using the cache")
+            if is_open_elsewhere(self.path, {handle.file for handle in _all_handles()}):
                 raise OSError(
                     errno.EBUSY,
                     "this process has it open through another library than APSW, and two of them break each other's "
@@ -177,8 +180,8 @@ class Database:
         status = os.stat(self.path)
         return status.st_dev, status.st_ino
 
-    def failed(self, error: Exception, connection: apsw.Connection | None, file: tuple[int, int] | None) -> bool:
-        """Decide on a failure with this file open: True when there is an empty database to try again with.
+    def failed(self, error: Exception, connection: apsw.Connection | None, file: tuple[int, int] | None) -> str | None:
+        """Decide on a failure with this file open: why it is of no use now; None when there is an empty one to try.
 
         The connection is closed. Raises `error` where that is a mistake of ours.
         """
@@ -192,17 +195,16 @@ class Database:
                 with locked(self.path.with_suffix(".lock")):
                     if file is None or self.file() == file:  # no other process made it anew meanwhile
                         self._delete()
-                return True
+                return None
             except FileNotFoundError:
-                return True
+                return None
             except OSError as refusal:
                 error = refusal
         elif unclear:
             raise error
         self.unusable = isinstance(error, Unusable)
         self.full = isinstance(error, apsw.FullError)
-        self._trouble((isinstance(error, OSError) and error.strerror) or str(error))
-        return False
+        return (isinstance(error, OSError) and error.strerror) or str(error)
 
     def _sound(self, connection: apsw.Connection) -> bool:
         """Whether this is the database that `schema` makes, as far as SQLite can tell."""
@@ -231,30 +233,41 @@ class _Handle:
     def __init__(self, database: Database, wait: int) -> None:
         self._database = database
         self._wait = wait
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
+        self._busy = False  # a call is under way
         self._connection: apsw.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._looked = 0.0
         self._paused_until = 0.0
-        _handles.add(self)
+        with _registering:
+            _handles.add(self)
 
     def run(self, work: Callable[[apsw.Connection], T], otherwise: T) -> T:
+        """The result of `work`; `otherwise` where the database is of no use."""
+        why: str | None = None
         with self._lock:
-            for _ in range(2):
-                if self._database.unusable or time.monotonic() < self._paused_until:
-                    return otherwise
-                try:
-                    return work(self._opened())
-                except UnicodeEncodeError:  # SQLite has no such text, so that it is neither there nor can be
-                    return otherwise
-                except Exception as error:
+            before, self._busy = self._busy, True
+            try:
+                for _ in range(2):
+                    if self._database.unusable or time.monotonic() < self._paused_until:
+                        return otherwise
                     try:
-                        again = self._database.failed(error, self._connection, self._file)
-                    finally:
-                        self._connection = None
-                    if not again:
-                        self._paused_until = time.monotonic() + PAUSE
-            return otherwise
+                        return work(self._opened())
+                    except UnicodeEncodeError:  # SQLite has no such text, so that it is neither there nor can be
+                        return otherwise
+                    except Exception as error:
+                        try:
+                            why = self._database.failed(error, self._connection, self._file)
+                        finally:
+                            self._connection = None
+                        if why is not None:
+                            self._paused_until = time.monotonic() + PAUSE
+                            break
+            finally:
+                self._busy = before
+        if why is not None:
+            self._database.trouble(why)  # without the lock: it calls the application
+        return otherwise
 
     @property
     def file(self) -> tuple[int, int] | None:
@@ -288,36 +301,44 @@ class _Handle:
     def resume(self) -> None:
         self._paused_until = 0.0
 
-    def before_fork(self) -> None:
-        """Close, and stay so until `after_fork`.
+    def close_idle(self) -> None:
+        """Close, unless a call is under way. While a process forks, nobody opens it again."""
+        if not self._busy:
+            self._close()
 
-        SQLite remembers the locks of its process, which a child does not have: it must inherit no open database.
-        """
-        self._lock.acquire()
-        self._close()
+    def disown(self) -> None:
+        """In a forked child: have no part in a call that was under way in the parent. Nor may anyone open that file
+        here any more, since SQLite believes that this process has the locks that its parent has."""
+        if self._busy:
+            with suppress(OSError):
+                _inherited.add(self._database.file())
+        if self._connection is not None:
+            forking.leak(self._connection)
+        self._connection, self._busy = None, False
 
-    def after_fork(self) -> None:
-        """Go on, in the parent and in the child."""
-        self._lock.release()
 
-
+_registering = forking.lock()
 _handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
-_closed: list[_Handle] = []
+_inherited: set[tuple[int, int]] = set()
+
+
+def _all_handles() -> list[_Handle]:
+    with _registering:
+        return list(_handles)
 
 
 def _before_fork() -> None:
-    _closed.extend(_handles)
-    for handle in _closed:
-        handle.before_fork()
+    """SQLite remembers the locks of its process, which a child does not have: it must inherit no open database."""
+    for handle in _all_handles():
+        handle.close_idle()
 
 
-def _after_fork() -> None:
-    while _closed:
-        _closed.pop().after_fork()
+def _in_child() -> None:
+    for handle in _all_handles():
+        handle.disown()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+forking.at_fork(before=_before_fork, in_child=_in_child)
 
 
 def make_private(folder: Path) -> None:

@@ -10,13 +10,13 @@ remain at worst, and never more than was asked for.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from urllib.parse import quote
 
+from .. import forking
 from .sigv4 import encode_query
 
 ALGORITHM = "GOOG4-RSA-SHA256"
@@ -53,7 +53,7 @@ class UrlSigner:
         self._host = host
         self._query = dict(query or {})
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._signed: OrderedDict[tuple[str, int], tuple[float, str]] = OrderedDict()
 
     def url(self, path: str, seconds: int) -> str:
