@@ -244,29 +244,33 @@ class _Handle:
 
     def run(self, work: Callable[[apsw.Connection], T], otherwise: T) -> T:
         """The result of `work`; `otherwise` where the database is of no use."""
-        why: str | None = None
+        reasons: list[str] = []
         with self._lock:
             before, self._busy = self._busy, True
             try:
-                for _ in range(2):
-                    if self._database.unusable or time.monotonic() < self._paused_until:
-                        return otherwise
-                    try:
-                        return work(self._opened())
-                    except UnicodeEncodeError:  # SQLite has no such text, so that it is neither there nor can be
-                        return otherwise
-                    except Exception as error:
-                        try:
-                            why = self._database.failed(error, self._connection, self._file)
-                        finally:
-                            self._connection = None
-                        if why is not None:
-                            self._paused_until = time.monotonic() + PAUSE
-                            break
+                result = self._run(work, otherwise, reasons)
             finally:
                 self._busy = before
-        if why is not None:
+        for why in reasons:
             self._database.trouble(why)  # without the lock: it calls the application
+        return result
+
+    def _run(self, work: Callable[[apsw.Connection], T], otherwise: T, reasons: list[str]) -> T:
+        for _ in range(2):
+            if self._database.unusable or time.monotonic() < self._paused_until:
+                return otherwise
+            try:
+                return work(self._opened())
+            except UnicodeEncodeError:  # SQLite has no such text, so that it is neither there nor can be
+                return otherwise
+            except Exception as error:
+                try:
+                    why = self._database.failed(error, self._connection, self._file)
+                finally:
+                    self._connection = None
+                if why is not None:
+                    reasons.append(why)
+                    self._paused_until = time.monotonic() + PAUSE
         return otherwise
 
     @property
