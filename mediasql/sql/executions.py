@@ -12,6 +12,7 @@ import apsw
 
 from .c_api import Running
 from .computed import ROW
+from .definitions import quote
 from .feeding import feeding
 from .liveness import called_functions, unused_functions
 from .registry import functions
@@ -128,17 +129,21 @@ class Executions:
 
     def definitions(self, schema: str | None, table: str) -> list[str]:
         """See `feeding.Schema`."""
+        condition = "tbl_name = ? COLLATE NOCASE AND type IN ('table', 'index') ORDER BY type DESC"
+        return self._kept(schema, condition, table)
+
+    def index(self, schema: str | None, name: str) -> str | None:
+        """See `feeding.Schema`."""
+        return next(iter(self._kept(schema, "name = ? COLLATE NOCASE AND type = 'index'", name)), None)
+
+    def _kept(self, schema: str | None, condition: str, name: str) -> list[str]:
+        """The CREATE statements that meet a condition on `name`, of the first schema that has any."""
         if not self._has(schema):
             return []
         execute = self._session.statement.cursor().execute
-        for name in [schema] if schema else ["temp", "main", *self._session.connection.db_names()[2:]]:
-            quoted = '"' + name.replace('"', '""') + '"'
-            rows = execute(
-                f"SELECT sql FROM {quoted}.sqlite_schema WHERE tbl_name = ? COLLATE NOCASE AND sql IS NOT NULL "
-                "AND type IN ('table', 'index') ORDER BY type DESC",
-                (table,),
-            ).fetchall()
-            if rows:
+        for where in [schema] if schema else ["temp", "main", *self._session.connection.db_names()[2:]]:
+            sql = f"SELECT sql FROM {quote(where)}.sqlite_schema WHERE sql IS NOT NULL AND {condition}"
+            if rows := execute(sql, (name,)).fetchall():
                 return [row[0] for row in rows]
         return []
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from .tokens import Token, group, split, text_of, tokenize
+from .definitions import IndexDefinition, checks, generated_columns, index_definition, names_in, quote
+from .tokens import Token, clause, group, split, text_of, tokenize
 
 
 class Schema(Protocol):
@@ -26,6 +27,9 @@ class Schema(Protocol):
 
     def definitions(self, schema: str | None, table: str) -> list[str]:
         """The CREATE statements of the table and its indexes, the table's first; empty when there is none."""
+
+    def index(self, schema: str | None, name: str) -> str | None:
+        """The CREATE statement of an index; None where there is none, as for those of constraints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class _Target:
 
     @property
     def sql(self) -> str:
-        return f"{_quote(self.schema)}.{_quote(self.table)}" if self.schema else _quote(self.table)
+        return f"{quote(self.schema)}.{quote(self.table)}" if self.schema else quote(self.table)
 
 
 def feeding(sql: str, schema: Schema) -> Feeding | None:
@@ -96,25 +100,25 @@ def _insert(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
     if tokens[at].is_word("DEFAULT"):
         return None
     end = _end_of_source(tokens, at)
-    more = _returned(sql, tokens) + _upserted(sql, tokens, end, f"{target.sql} AS {_quote(own)}", _quote(own))
+    more = _returned(sql, tokens) + _upserted(sql, tokens, end, f"{target.sql} AS {quote(own)}", quote(own))
     return _with_generated(target, schema, columns, text_of(sql, tokens[at:end]), more)
 
 
 def _upserted(sql: str, tokens: list[Token], at: int, table: str, own: str) -> str:
     """What ON CONFLICT (columns) DO UPDATE computes for the rows that are in the way, each behind a comma."""
     found = []
-    while at < _clause(tokens, at, "RETURNING"):
+    while at < clause(tokens, at, "RETURNING"):
         end = _end_of_source(tokens, at + 1)
-        if tokens[at + 2].text == "(" and (setting := _clause(tokens[:end], at, "SET")) < end:
+        if tokens[at + 2].text == "(" and (setting := clause(tokens[:end], at, "SET")) < end:
             keys = [part[0].name for part in split(group(tokens, at + 2)[0], 1)]
-            where = _clause(tokens[:end], setting, "WHERE")
+            where = clause(tokens[:end], setting, "WHERE")
             values = [value for value in _assigned(sql, tokens[setting + 1 : where]).values() if "(" in value]
             if where < end:
                 condition = text_of(sql, tokens[where + 1 : end])
                 values = [
                     f"CASE WHEN {condition} THEN {value} END" for value in values or ["1"] if "(" in condition + value
                 ]
-            same = " AND ".join(f"{own}.{_quote(key)} IS excluded.{_quote(key)}" for key in keys)
+            same = " AND ".join(f"{own}.{quote(key)} IS excluded.{quote(key)}" for key in keys)
             found += [f", (SELECT {value} FROM {table} WHERE {same})" for value in values]
         at = end
     return "".join(found)
@@ -133,14 +137,14 @@ def _update(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
     """[WITH …] UPDATE [OR …] table [AS alias] SET a = …, (b, c) = … [FROM …] [WHERE …] [RETURNING …]"""
     start = verb + 1 + 2 * tokens[verb + 1].is_word("OR")
     target = _target(tokens, start)
-    setting = _clause(tokens, target.behind, "SET")
+    setting = clause(tokens, target.behind, "SET")
     table = text_of(sql, tokens[start:setting])
-    end = _clause(tokens, setting, "RETURNING")
-    source, where = _clause(tokens, setting, "FROM"), _clause(tokens, setting, "WHERE")
+    end = clause(tokens, setting, "RETURNING")
+    source, where = clause(tokens, setting, "FROM"), clause(tokens, setting, "WHERE")
     assigned = _assigned(sql, tokens[setting + 1 : min(source, where, end)])
     columns = schema.columns(target.schema, target.table)
-    own = _quote(tokens[setting - 1].name)  # the alias, or the table
-    values = [assigned.get(column.lower(), f"{own}.{_quote(column)}") for column in columns]
+    own = quote(tokens[setting - 1].name)  # the alias, or the table
+    values = [assigned.get(column.lower(), f"{own}.{quote(column)}") for column in columns]
     tables = f"{table}, {text_of(sql, tokens[source + 1 : min(where, end)])}" if source < len(tokens) else table
     selected = f"SELECT {', '.join(values)} FROM {tables} {text_of(sql, tokens[where:end])}"
     return _with_generated(target, schema, columns, selected, _returned(sql, tokens))
@@ -170,7 +174,7 @@ def _row_of(sql: str, part: list[Token], equals: int) -> dict[str, str]:
 
 def _delete(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | None:
     """[WITH …] DELETE FROM table [AS alias] [WHERE …] [RETURNING …]: indexes need the values that are removed."""
-    end = _clause(tokens, verb, "RETURNING")
+    end = clause(tokens, verb, "RETURNING")
     return f"SELECT *{_returned(sql, tokens)} FROM {text_of(sql, tokens[verb + 2 : end])}"
 
 
@@ -178,24 +182,23 @@ def _create(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
     """CREATE TABLE … AS select; CREATE INDEX … ON table (…) [WHERE …]"""
     kind = next(token for token in tokens[verb + 1 :] if not token.is_word("TEMP", "TEMPORARY", "UNIQUE"))
     if kind.is_word("TABLE"):
-        at = _clause(tokens, verb, "AS")
+        at = clause(tokens, verb, "AS")
         return text_of(sql, tokens[at + 1 :]) or None
-    if not kind.is_word("INDEX"):
-        return None
-    on = _clause(tokens, verb, "ON")
-    name = next(token for token in tokens[verb + 2 :] if not token.is_word("INDEX", "IF", "NOT", "EXISTS"))
-    schema_name = name.name if tokens[tokens.index(name) + 1].text == "." else None
-    target = _target(tokens, on + 1)
-    inside, behind = group(tokens, target.behind)
-    keys = ", ".join(_without_order(sql, part) for part in split(inside, inside[0].depth))
-    table = _Target(schema_name, target.table, 0).sql
-    return f"SELECT {keys} FROM {table} {text_of(sql, tokens[behind:])}"
+    return _keys(index_definition(sql), None) if kind.is_word("INDEX") else None
 
 
-def _without_order(sql: str, key: list[Token]) -> str:
-    while key and key[-1].is_word("ASC", "DESC"):
-        key = key[:-1]
-    return text_of(sql, key)
+def _reindex(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | None:
+    """REINDEX index; of a table or a collation it is not known which indexes those are."""
+    target = _target([*tokens, *tokens[-1:]], verb + 1)  # which looks at one token more
+    definition = schema.index(target.schema, target.table)
+    return _keys(index_definition(definition), target.schema) if definition else None
+
+
+def _keys(index: IndexDefinition, schema: str | None) -> str:
+    """What an index holds; `schema` where that of its table is known otherwise than from its definition."""
+    table = _Target(index.schema or schema, index.table, 0).sql
+    where = f" WHERE {index.where}" if index.where else ""
+    return f"SELECT {', '.join(index.keys)} FROM {table} NOT INDEXED{where}"  # it would be read from the index itself
 
 
 _VERBS: dict[str, Callable[[str, list[Token], int, Schema], str | None]] = {
@@ -204,6 +207,7 @@ _VERBS: dict[str, Callable[[str, list[Token], int, Schema], str | None]] = {
     "UPDATE": _update,
     "DELETE": _delete,
     "CREATE": _create,
+    "REINDEX": _reindex,
 }
 
 
@@ -213,16 +217,10 @@ def _target(tokens: list[Token], at: int) -> _Target:
     return _Target(None, tokens[at].name, at + 1)
 
 
-def _clause(tokens: list[Token], start: int, word: str) -> int:
-    """The index of a clause's keyword outside of parentheses, or that of the end."""
-    return next(
-        (at for at in range(start, len(tokens)) if tokens[at].depth == 0 and tokens[at].is_word(word)), len(tokens)
-    )
-
 
 def _returned(sql: str, tokens: list[Token]) -> str:
     """What RETURNING computes from the columns of a row, each behind a comma."""
-    listed = tokens[_clause(tokens, 0, "RETURNING") + 1 :]
+    listed = tokens[clause(tokens, 0, "RETURNING") + 1 :]
     return "".join(f", {text_of(sql, part)}" for part in split(listed, 0) if _is_of_the_row(part))
 
 
@@ -236,76 +234,31 @@ def _is_of_the_row(expression: list[Token]) -> bool:
 def _with_generated(target: _Target, schema: Schema, columns: list[str], source: str, more: str) -> str:
     """The rows of `source`, named as the table's columns, with what is computed for each of them, and `more`."""
     definitions = schema.definitions(target.schema, target.table)
-    generated = _generated(definitions[0]) if definitions else {}
+    generated = generated_columns(definitions[0]) if definitions else {}
     missing = [column for column in schema.columns(target.schema, target.table) if not _among(column, columns)]
-    names = ", ".join(map(_quote, columns))
-    absent = "".join(f", NULL AS {_quote(column)}" for column in missing)
+    names = ", ".join(map(quote, columns))
+    absent = "".join(f", NULL AS {quote(column)}" for column in missing)
     steps = [f"mediasql_0({names}) AS ({source})", f"mediasql_1 AS (SELECT *{absent} FROM mediasql_0)"]
     waiting = dict(generated)
     while waiting:
         ready = {
             name: expression
             for name, expression in waiting.items()
-            if not any(_among(column, waiting) for column in _columns_in(expression))
+            if not any(_among(column, waiting) for column in names_in(expression))
         } or waiting
-        computed = ", ".join(f"{expression} AS {_quote(name)}" for name, expression in ready.items())
+        computed = ", ".join(f"{expression} AS {quote(name)}" for name, expression in ready.items())
         steps.append(f"mediasql_{len(steps)} AS (SELECT *, {computed} FROM mediasql_{len(steps) - 1})")
         waiting = {name: expression for name, expression in waiting.items() if name not in ready}
-    checks = [check for definition in definitions[:1] for check in _checks(definition)]
-    keys = [key for definition in definitions[1:] for key in _index_expressions(definition)]
-    used = "".join(f", {expression}" for expression in (*checks, *keys))
+    conditions = [check for definition in definitions[:1] for check in checks(definition)]
+    # Plain columns need no computing.
+    keys = [key for definition in definitions[1:] for key in index_definition(definition).keys if "(" in key]
+    used = "".join(f", {expression}" for expression in (*conditions, *keys))
     return f"WITH {', '.join(steps)} SELECT *{used}{more} FROM mediasql_{len(steps) - 1} AS excluded"
 
 
-def _generated(definition: str) -> dict[str, str]:
-    """Names and expressions, in their parentheses, of the generated columns of a CREATE TABLE."""
-    tokens = tokenize(definition)
-    opening = next((at for at, token in enumerate(tokens) if token.text == "("), len(tokens))
-    found = {}
-    inside, _ = group(tokens, opening)
-    for part in split(inside, 1):
-        for at, token in enumerate(part[:-1]):
-            if token.depth == 1 and token.is_word("AS") and part[at + 1].text == "(":
-                _, behind = group(part, at + 1)
-                found[part[0].name] = text_of(definition, part[at + 1 : behind])
-    return found
 
 
-def _checks(definition: str) -> list[str]:
-    """The conditions of CHECK constraints of a CREATE TABLE, in their parentheses; those that call something."""
-    tokens = tokenize(definition)
-    found = []
-    for at, token in enumerate(tokens[:-1]):
-        if token.depth == 1 and token.is_word("CHECK") and tokens[at + 1].text == "(":
-            inside, behind = group(tokens, at + 1)
-            if any(inner.text == "(" for inner in inside):
-                found.append(text_of(definition, tokens[at + 1 : behind]))
-    return found
-
-
-def _columns_in(expression: str) -> list[str]:
-    """Names in an expression that are not those of functions."""
-    tokens = tokenize(expression)
-    following = [*(token.text for token in tokens[1:]), ""]
-    return [
-        token.name
-        for token, behind in zip(tokens, following, strict=True)
-        if token.kind in ("word", "quoted") and behind != "("
-    ]
-
-
-def _index_expressions(definition: str) -> list[str]:
-    """Expressions among the keys of a CREATE INDEX; plain columns need no computing."""
-    tokens = tokenize(definition)
-    on = _clause(tokens, 0, "ON")
-    inside, _ = group(tokens, _target(tokens, on + 1).behind)
-    keys = [_without_order(definition, part) for part in split(inside, 1)]
-    return [key for key in keys if "(" in key]
 
 
 def _among(name: str, names: list[str] | dict[str, str]) -> bool:
     return name.lower() in (other.lower() for other in names)
-
-
-def _quote(name: str | None) -> str:
-    return '"' + (name or "").replace('"', '""') + '"'

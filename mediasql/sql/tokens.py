@@ -84,6 +84,13 @@ def group(tokens: list[Token], opening: int) -> tuple[list[Token], int]:
     return tokens[opening + 1 :], len(tokens)
 
 
+def clause(tokens: list[Token], start: int, word: str) -> int:
+    """The index of a clause's keyword outside of parentheses, or that of the end."""
+    return next(
+        (at for at in range(start, len(tokens)) if tokens[at].depth == 0 and tokens[at].is_word(word)), len(tokens)
+    )
+
+
 def text_of(sql: str, tokens: list[Token]) -> str:
     """The text that a run of tokens covers."""
     return sql[tokens[0].start : tokens[-1].end] if tokens else ""

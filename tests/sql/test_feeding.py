@@ -97,6 +97,21 @@ def test_the_same_calls(write: str) -> None:
     assert foreseen == made
 
 
+@pytest.mark.parametrize("index", ["i", "main.i", "MAIN.\"I\"", "j", "[other one].i", "temp.i", "by 'string'"])
+def test_rebuilding_an_index(index: str) -> None:
+    extra = """
+        CREATE INDEX i ON t(f(image), note DESC) WHERE f(k) > 2;
+        CREATE INDEX j ON t(k, f(note) COLLATE NOCASE ASC);
+        CREATE INDEX "other one".i ON t(f(note));
+        CREATE INDEX temp.i ON tt(f(k + 100));
+        CREATE INDEX "by 'string'" ON t('image', f(k));
+    """
+    quoted = f'"{index}"' if "'" in index else index
+    foreseen, made = made_by(f"REINDEX {quoted}", extra=extra)
+    assert made
+    assert foreseen == made
+
+
 @pytest.mark.parametrize(
     ("returning", "foreseen"),
     [
@@ -167,6 +182,11 @@ def test_what_is_computed_for_rows_that_are_written(write: str, columns: str, ex
         "CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT 1; END",
         "CREATE INDEX",
         "DROP TABLE t",
+        "REINDEX",
+        "REINDEX t",
+        "REINDEX nocase",
+        "REINDEX nowhere.i",
+        "REINDEX sqlite_autoindex_log_1",
         "PRAGMA user_version = 1",
         "BEGIN",
         "'INSERT'",
