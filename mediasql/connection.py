@@ -16,6 +16,7 @@ from .sql.bindings import Bindings, rows_ahead
 from .sql.computed import Added, add_computed_column
 from .sql.loadable.mixing import refuse_apsw
 from .sql.media_function import describe
+from .sql.refresh import Refreshed, refresh_computed_columns
 from .sql.session import Session
 
 if TYPE_CHECKING:
@@ -94,6 +95,22 @@ class MediaConnection(apsw.Connection):
         moment; apsw.Error for what SQLite refuses.
         """
         return add_computed_column(session_of(self), table, name, expression, stored=stored, type=type)
+
+    def refresh_computed_columns(self, table: str) -> Refreshed:
+        """Bring STORED computed columns of `table` ('images', or 'schema.images'), and its indexes on VIRTUAL ones, up
+        to date with objects that changed since their values were computed.
+
+        Stores are asked about each object, many at a time, and by a conditional request where its version is known.
+        Rows whose values are others now are written again, indexes that are out of date are built anew, and nothing
+        else, in one transaction. What is missing or damaged by now becomes NULL. An object that could not be asked for
+        (it failed for the moment, or access was refused) counts as an error, and its rows stay as they are;
+        `media_errors` tells why. Triggers are not fired, and foreign keys not looked at, since no other column changes.
+
+        Raises UsageError for a table that does not exist; TransientError when an index is out of date and cannot be
+        built, since a value is not to be had for the moment; apsw.Error for what SQLite refuses, such as BusyError, or
+        ConstraintError where a new value breaks a constraint. Nothing has changed then.
+        """
+        return refresh_computed_columns(session_of(self), table)
 
     def show(self, sql: str, bindings: Sequence[Any] | Mapping[str, Any] | None = None, *, rows: int = 50) -> Shown:
         """The rows of the last statement of `sql` that has any, as a table for notebooks: with thumbnails of at most

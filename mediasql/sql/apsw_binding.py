@@ -16,6 +16,7 @@ from .call import bind
 from .computed import ROW
 from .executions import Executions
 from .loadable.mixing import files_of, refuse_apsw
+from .media_indexes import IndexWarnings
 from .registry import Function, functions, tables
 from .session import Session
 from .statements import Statements
@@ -28,6 +29,7 @@ def attach(connection: apsw.Connection, config: Config, statements: Statements |
         refuse_apsw(files_of(connection))
         statements = Statements(connection)
     session = Session(connection, config, statements, _interrupted_of(connection))
+    statements.watch = IndexWarnings(session)
     if config.readahead != "off":
         session.scout.executions = Executions(session)
         if statements.unseen is not None:

@@ -83,6 +83,8 @@ def wanted(session: Session, kind: Hashable, value: str | bytes, arguments: tupl
     if isinstance(value, bytes):
         about: Hashable = hashlib.blake2b(value, digest_size=20).digest()
     else:
+        if session.revalidation is not None:
+            session.revalidation.confirm(value)
         about = session.version(value)
     # 1, 1.0 and True are equal in Python.
     key = (kind, about, tuple((type(argument), argument) for argument in arguments))

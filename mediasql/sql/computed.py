@@ -9,8 +9,6 @@ they are, with their rowids, indexes, triggers, statistics and what refers to th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +16,11 @@ import apsw
 
 from ..errors import UsageError
 from ..progress import bar
+from .definitions import quote
 from .failures import Failures
 from .liveness import called_functions
 from .registry import functions
+from .schema import TableName, find_table, switched, transaction, without_triggers
 from .session import Session
 
 ROW = "_mediasql_row"  # an SQL function: _mediasql_row() begins a row's value, _mediasql_row(x) gives x and ends it
@@ -55,17 +55,17 @@ def add_computed_column(
     another connection has the database locked.
     """
     connection = session.connection
-    schema, table, strict = _find(connection, table)
-    _check_expression(connection, schema, table, name, expression, stored)
-    declared = _declared_type(session, expression, strict) if type is None else type
-    column = _Column(connection, schema, table, name, expression, declared)
+    found = find_table(connection, table)
+    _check_expression(connection, found, name, expression, stored)
+    declared = _declared_type(session, expression, found.strict) if type is None else type
+    column = _Column(connection, found, name, expression, declared)
     if not stored:
         connection.execute(f"ALTER TABLE {column.of} ADD COLUMN {column.definition('VIRTUAL')}")
         return Added(0, 0)
-    with _transaction(connection):
+    with transaction(connection):
         ordinary, generated = column.define()
         column.write(ordinary)
-        with _without_triggers(connection, table):
+        with without_triggers(connection, found.name):
             added = _compute(session, column)
         column.write(generated)
     return added
@@ -75,15 +75,15 @@ class _Column:
     """The column to add, and where."""
 
     def __init__(
-        self, connection: apsw.Connection, schema: str, table: str, name: str, expression: str, declared: str
+        self, connection: apsw.Connection, table: TableName, name: str, expression: str, declared: str
     ) -> None:
         self._connection = connection
-        self._schema = _quote(schema)
-        self._table = table
-        self._plain = f"{_quote(name)} {declared}".rstrip()
-        self.name = _quote(name)
+        self._schema = quote(table.schema)
+        self._table = table.name
+        self._plain = f"{quote(name)} {declared}".rstrip()
+        self.name = quote(name)
         self.expression = f"{expression}\n" if "--" in expression else expression  # a comment ends with its line
-        self.of = f"{self._schema}.{_quote(table)}"
+        self.of = table.sql
 
     def definition(self, kind: str) -> str:
         return f"{self._plain} GENERATED ALWAYS AS ({self.expression}) {kind}"
@@ -113,59 +113,13 @@ class _Column:
 
     def write(self, sql: str) -> None:
         """Make `sql` the table's definition, for this connection and all others."""
-        with _writable_schema(self._connection):
+        with switched(self._connection, DEFENSIVE=0, WRITABLE_SCHEMA=1):
             self._connection.execute(
                 f"UPDATE {self._schema}.sqlite_schema SET sql = ? WHERE type = 'table' AND name = ? COLLATE NOCASE",
                 (sql, self._table),
             )
             version = self._connection.execute(f"PRAGMA {self._schema}.schema_version").get
             self._connection.execute(f"PRAGMA {self._schema}.schema_version = {version % 0x7FFFFFFF + 1}")
-
-
-@contextmanager
-def _transaction(connection: apsw.Connection) -> Iterator[None]:
-    """All or nothing, be it in a transaction that is open already. (APSW's own, `with connection`, stumbles over an
-    interrupted write: SQLite then has rolled everything back itself, the outer transaction too.)"""
-    connection.execute("SAVEPOINT mediasql_column")
-    try:
-        yield
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK TO mediasql_column; RELEASE mediasql_column")
-        raise
-    connection.execute("RELEASE mediasql_column")
-
-
-@contextmanager
-def _writable_schema(connection: apsw.Connection) -> Iterator[None]:
-    """The tables of the schema can be written meanwhile."""
-    defensive = connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1)
-    writable = connection.config(apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, -1)
-    try:
-        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
-        connection.config(apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, 1)
-        yield
-    finally:
-        connection.config(apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, writable)
-        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, defensive)
-
-
-@contextmanager
-def _without_triggers(connection: apsw.Connection, table: str) -> Iterator[None]:
-    """Triggers rest meanwhile: those of temp, which SQLite cannot switch off, are dropped and made again."""
-    enabled = connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, -1)
-    temporary = connection.execute(
-        "SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE", (table,)
-    ).fetchall()
-    for name, _ in temporary:
-        connection.execute(f"DROP TRIGGER temp.{_quote(str(name))}")
-    try:
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-        yield
-    finally:
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, enabled)
-    for _, sql in temporary:
-        connection.execute(str(sql).replace("CREATE", "CREATE TEMP", 1))  # SQLite keeps it without TEMP
 
 
 def _compute(session: Session, column: _Column) -> Added:
@@ -207,25 +161,8 @@ class _Counter:
         self.errors += self._failures.total > self._seen
 
 
-def _find(connection: Any, table: str) -> tuple[str, str, bool]:
-    """Schema and name of a table, given as 'table' or 'schema.table', and whether it is STRICT. Raises UsageError."""
-    found = connection.execute(
-        "SELECT schema, name, strict, type FROM pragma_table_list WHERE name = ?1 COLLATE NOCASE "
-        "OR schema || '.' || name = ?1 COLLATE NOCASE "
-        # As SQLite looks for it: in temp, in main, in the attached ones. A dot may be part of a name.
-        "ORDER BY name <> ?1 COLLATE NOCASE, schema <> 'temp', schema <> 'main'",
-        (table,),
-    ).fetchone()
-    if found is None:
-        raise UsageError(f"there is no table {table}")
-    schema, name, strict, kind = found
-    if kind != "table":
-        raise UsageError(f"{table} is a {kind}; a computed column needs a table")
-    return schema, name, bool(strict)
-
-
-def _check_expression(connection: Any, schema: str, table: str, name: str, expression: str, stored: bool) -> None:
-    sql = f"EXPLAIN SELECT ({expression}\n) FROM {_quote(schema)}.{_quote(table)}"
+def _check_expression(connection: Any, table: TableName, name: str, expression: str, stored: bool) -> None:
+    sql = f"EXPLAIN SELECT ({expression}\n) FROM {table.sql}"
     explained = connection.execute(sql, can_cache=False)  # SQLite does not notice when EXPLAIN is out of date
     if not stored:
         return
@@ -251,7 +188,3 @@ def _same_ending(one: str, other: str) -> int:
     while length < min(len(one), len(other)) and one[-1 - length] == other[-1 - length]:
         length += 1
     return length
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

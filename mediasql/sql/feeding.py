@@ -217,7 +217,6 @@ def _target(tokens: list[Token], at: int) -> _Target:
     return _Target(None, tokens[at].name, at + 1)
 
 
-
 def _returned(sql: str, tokens: list[Token]) -> str:
     """What RETURNING computes from the columns of a row, each behind a comma."""
     listed = tokens[clause(tokens, 0, "RETURNING") + 1 :]
@@ -254,10 +253,6 @@ def _with_generated(target: _Target, schema: Schema, columns: list[str], source:
     keys = [key for definition in definitions[1:] for key in index_definition(definition).keys if "(" in key]
     used = "".join(f", {expression}" for expression in (*conditions, *keys))
     return f"WITH {', '.join(steps)} SELECT *{used}{more} FROM mediasql_{len(steps) - 1} AS excluded"
-
-
-
-
 
 
 def _among(name: str, names: list[str] | dict[str, str]) -> bool:

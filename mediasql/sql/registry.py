@@ -41,6 +41,7 @@ class Function:
     perishable     its value expires: fit for VIRTUAL columns, not to be stored
     remembered     its values are small, and as good as the answer that they come from: kept for the next call
     reads_media    may fetch; its value is NULL where a write does not need it
+    goes_stale     its value is another when the object is, or later, which what was stored or indexed of it is not
     ahead          what it does may be done before its row comes, and for nothing: it fetches at most
     field          the field of MediaInfo or ObjectInfo that is its value, which can be had for many media at a time
     returns        int, float, str or bytes where its values, NULL aside, are of that one type
@@ -59,6 +60,7 @@ class Function:
     field: str | None = None
     returns: type | None = None
     ahead: bool = True
+    goes_stale: bool = True
 
     @property
     def arities(self) -> range:
@@ -135,8 +137,9 @@ def function(
     remembered: bool = True,
     field: str | None = None,
     ahead: bool | None = None,
+    from_url: bool = False,
 ) -> Callable[[F], F]:
-    """Register the def below as an SQL function of its name.
+    """Register the def below as an SQL function of its name; `from_url` says that its value comes from the URL alone.
 
     A parameter annotated `Media` takes a URL or a BLOB, `str` text, `int` a whole number, `object` any value; a
     default makes it optional in SQL. One annotated `Session` is not an SQL argument. NULL in any gives NULL.
@@ -156,6 +159,7 @@ def function(
             field=field,
             ahead=not directonly if ahead is None else ahead,
             reads_media=reads_media,
+            goes_stale=reads_media and not from_url,
             wants_session="session" in wants,
             doc=inspect.getdoc(call) or "",
             returns=returned(get_type_hints(call).get("return")),

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import Config
 from ..errors import (
@@ -31,6 +31,9 @@ from .leases import Leases
 from .listings import Listings
 from .memory import NEVER, Memory, Reader
 from .scout import Noted, Scout
+
+if TYPE_CHECKING:
+    from .revalidation import Revalidation
 
 MOST_VALUES = 200_000
 MOST_FAILED = 50_000  # objects
@@ -89,7 +92,8 @@ class Session:
         self.config = config
         self.statement = statement
         self.failures = Failures()
-        self.row: Callable[..., Any] | None = None  # while a computed column is filled: counts its rows
+        self.row: Callable[..., Any] | None = None  # while computed columns are filled or refreshed: counts
+        self.revalidation: Revalidation | None = None  # while computed columns are refreshed
         self._interrupted = interrupted
         self.store = Store(config, self.check)
         self.ahead = Ahead(self.store, lambda: self.statement.moment)
@@ -119,7 +123,7 @@ class Session:
         if self.scout.active:
             return value[0] if value else None
         if self.row is None:
-            raise UsageError("this function serves add_computed_column only")
+            raise UsageError("this function serves add_computed_column and refresh_computed_columns only")
         return self.row(*value)
 
     def check(self) -> None:
@@ -148,6 +152,8 @@ class Session:
         anew    the store is asked, even where its bytes are on disk
         """
         key = self.version(url)
+        if self.revalidation is not None and not self.scout.active:
+            self.revalidation.asks(url)
         # The scout runs over what the statement has consumed, which may be long: too long to look on disk for each.
         known = self.memory.here(key) if self.scout.repeats else self.memory.find(key)
         stale: Answer | None = None
@@ -159,18 +165,18 @@ class Session:
             return outcome
         if known is not None and isinstance(known[1], Answer) and known[1].satisfies(want) and not is_local(url):
             stale = known[1]
+        wanted = Wanted(key, url, want, known=stale, anew=anew or self.revalidation is not None)
         if self.scout.active:
-            return self._foreseen(Wanted(key, url, want, known=stale, anew=anew))
+            return self._foreseen(wanted)
         self._statement_began()
-        now = time.monotonic()
         if self._failed and self._failed_in != (moment := self.statement.moment):
             self._failed.clear()
             self._failed_in = moment
         answer: Outcome | None = self._failed.get(key)
-        if answer is None:
-            answer = self.scout.answer(Wanted(key, url, want, known=stale, anew=anew))
-            if isinstance(answer, Answer | MediaError):
-                self._is_good(self.memory.keep(key, now, answer))
+        if self.revalidation is not None:
+            answer = self.revalidation.outcome(wanted, known, answer)
+        elif answer is None:
+            answer = self.ask(wanted)
         if isinstance(answer, MediaError):
             if not isinstance(answer, UsageError):
                 if len(self._failed) >= MOST_FAILED:
@@ -180,6 +186,14 @@ class Session:
             raise answer.again()
         assert isinstance(answer, Answer)
         return answer
+
+    def ask(self, wanted: Wanted) -> Outcome:
+        """Have the store answer, and keep what it says."""
+        now = time.monotonic()
+        outcome = self.scout.answer(wanted)
+        if isinstance(outcome, Answer | MediaError):
+            self._is_good(self.memory.keep(wanted.key, now, outcome))
+        return outcome
 
     def refresh(self, url: str) -> bool:
         """Ask the store about an object now. Whether it is another than was known. Raises MediaError."""
@@ -199,6 +213,8 @@ class Session:
     ) -> Answer | MediaError | None:
         """What is known, if it may be used; None when the store has to be asked."""
         at, outcome = known
+        if self.revalidation is not None and self.revalidation.is_old(key, at):
+            return None
         if isinstance(outcome, Answer):
             if not outcome.satisfies(want):
                 return None
@@ -236,6 +252,8 @@ class Session:
     def _foreseen(self, wanted: Wanted) -> Answer:
         """While scouting: the answer if it has arrived. Raises Noted when it is still to come."""
         outcome: Outcome | None = self._failed.get(wanted.key)
+        if outcome is None and self.revalidation is not None:
+            outcome = self.revalidation.foreseen(wanted)
         if outcome is None:
             outcome = self.ahead.peek(wanted.key)
         if outcome is None or (isinstance(outcome, Answer) and not outcome.satisfies(wanted.want)):
@@ -254,7 +272,7 @@ class Session:
 
     def may_remember(self, url: str) -> bool:
         """Whether the value of `url` may be kept: not of local files, which are looked at each time."""
-        if self.config.max_age == 0 or is_local(url):
+        if self.config.max_age == 0 or self.revalidation is not None or is_local(url):
             return False
         now = time.monotonic()
         if now >= self.remembered_until or sum(map(len, self._values)) >= MOST_VALUES:
@@ -323,6 +341,8 @@ class Session:
             self.refused(function, arguments, error)
             raise explained from error
         self.failures.add(about(arguments), function, error)
+        if self.revalidation is not None:
+            self.revalidation.failed_call(about(arguments), error)
         if self.config.on_error == "raise" or (isinstance(error, TransientError) and self.statement.writing):
             self.ahead.cancel()  # nobody will come for what follows
             raise explained from error

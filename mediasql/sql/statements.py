@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import apsw
 
@@ -27,6 +27,16 @@ _CONFIG = (
     apsw.SQLITE_DBCONFIG_ENABLE_FKEY,
     apsw.SQLITE_DBCONFIG_ENABLE_VIEW,
 )
+
+
+class Watch(Protocol):
+    """Who wants to know what writes there are. What it runs is not watched in turn."""
+
+    def created(self, sql: str) -> None:
+        """A write is under way whose text was not seen before under this schema."""
+
+    def schema_changed(self) -> None:
+        """A write is under way, and the schema is another than at the last one."""
 
 
 class Statements:
@@ -46,6 +56,7 @@ class Statements:
         self._names: list[str] = []
         self._versions: list[str] = []
         self._has_samples = False
+        self.watch: Watch | None = None  # of writes that call our functions
 
     @property
     def unseen(self) -> str | None:
@@ -141,11 +152,15 @@ class Statements:
     def _plan(self, statement: Running) -> frozenset[str]:
         assert self._api is not None
         try:
-            self._forget_old_plans()
+            changed = self._forget_old_plans()
+            if changed and self.watch is not None:
+                self.watch.schema_changed()
             sql = self._api.text(statement)
             known = self._plans.get(sql)
             if known is not None:
                 return known
+            if self.watch is not None:
+                self.watch.created(sql)
             if self._depends_on_bindings(sql):
                 expanded = self._api.expanded(statement)
                 return frozenset() if expanded is None else self._explain(expanded, 0)
@@ -158,8 +173,9 @@ class Statements:
         # SQLite does not see that an EXPLAIN is of an earlier schema, so it must not come from APSW's cache.
         return unused_functions(self.cursor().execute(f"EXPLAIN {sql}", (None,) * parameters, can_cache=False))
 
-    def _forget_old_plans(self) -> None:
-        """Forget plans when the schema is another than theirs, or something else that the compiler looks at."""
+    def _forget_old_plans(self) -> bool:
+        """Forget plans when the schema is another than theirs, or something else that the compiler looks at. Whether
+        it is."""
         connection, execute = self._connection, self.cursor().execute
         names = connection.db_names()
         if names != self._names:
@@ -172,11 +188,13 @@ class Statements:
             connection.authorizer,
             names,
         )
-        if state != self._state or len(self._plans) > _MOST_PLANS:
+        changed = bool(state != self._state)
+        if changed or len(self._plans) > _MOST_PLANS:
             self._plans.clear()
             self._state = state
             find = "SELECT 1 FROM {}.sqlite_schema WHERE name = 'sqlite_stat4'"
             self._has_samples = any(execute(find.format(apsw.format_sql_value(name))).get for name in names)
+        return changed
 
     def _depends_on_bindings(self, sql: str) -> bool:
         """Whether the planner may look at bound values: for patterns, and with the samples of ANALYZE (STAT4)."""

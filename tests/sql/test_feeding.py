@@ -97,7 +97,7 @@ def test_the_same_calls(write: str) -> None:
     assert foreseen == made
 
 
-@pytest.mark.parametrize("index", ["i", "main.i", "MAIN.\"I\"", "j", "[other one].i", "temp.i", "by 'string'"])
+@pytest.mark.parametrize("index", ["i", "main.i", 'MAIN."I"', "j", "[other one].i", "temp.i", "by 'string'"])
 def test_rebuilding_an_index(index: str) -> None:
     extra = """
         CREATE INDEX i ON t(f(image), note DESC) WHERE f(k) > 2;

@@ -7,7 +7,7 @@ from typing import Any
 from ... import __version__
 from ...config import Config
 from ...errors import ConfigError, redact
-from .. import computed
+from .. import computed, refresh
 from ..registry import Session, function
 
 
@@ -41,6 +41,22 @@ def add_computed_column(
     """
     added = computed.add_computed_column(session, table, name, expression, stored=bool(stored), type=type or None)
     return str(added) if stored else f"Added column {name}, computed when it is read"
+
+
+@function(deterministic=False, directonly=True)
+def refresh_computed_columns(session: Session, table: str) -> str:
+    """Bring STORED computed columns of a table, and indexes on VIRTUAL ones, up to date with objects that changed.
+
+    Stores are asked about each object, many at a time. Rows whose values are others now are written again, indexes that
+    are out of date are built anew, and nothing else, in one transaction. What is missing by now becomes NULL. An error
+    is an object that could not be asked for now: its rows stay as they are. Triggers are not fired.
+
+    sql> CREATE TABLE images(image IMAGE, width INT AS (width(image)) STORED)
+    sql> INSERT INTO images VALUES ('photo.jpg'), ('missing.jpg')
+    sql> SELECT refresh_computed_columns('images')
+    Checked 2 objects: 0 changed, 0 errors
+    """
+    return str(refresh.refresh_computed_columns(session, table))
 
 
 @function(deterministic=False, directonly=True)

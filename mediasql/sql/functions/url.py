@@ -6,7 +6,7 @@ from ...errors import SigningError
 from ..registry import Media, function
 
 
-@function()
+@function(from_url=True)
 def fileurl(media: Media) -> str:
     """The full URL of the media; a local path becomes a file:// URL.
 
@@ -32,7 +32,7 @@ def presigned_url(media: Media, seconds: int = 3600) -> str:
     return media.presign(seconds)
 
 
-@function()
+@function(from_url=True)
 def url_scheme(media: Media) -> str:
     """The scheme of the URL in lower case, 'file' for local paths.
 
@@ -42,7 +42,7 @@ def url_scheme(media: Media) -> str:
     return media.location.scheme
 
 
-@function()
+@function(from_url=True)
 def url_host(media: Media) -> str | None:
     """The bucket, container or host, without user and password; NULL for local paths.
 
@@ -54,7 +54,7 @@ def url_host(media: Media) -> str | None:
     return (host.rpartition("@")[2] if location.scheme in ("http", "https") else host) or None
 
 
-@function()
+@function(from_url=True)
 def url_name(media: Media) -> str:
     """The last part of the path, without query string.
 
@@ -64,7 +64,7 @@ def url_name(media: Media) -> str:
     return media.location.name
 
 
-@function()
+@function(from_url=True)
 def url_ext(media: Media) -> str | None:
     """The extension in lower case, without its dot; NULL when there is none.
 
