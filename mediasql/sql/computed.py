@@ -55,7 +55,7 @@ def add_computed_column(
     another connection has the database locked.
     """
     connection = session.connection
-    found = find_table(connection, table)
+    found = find_table(connection.execute, table)
     _check_expression(connection, found, name, expression, stored)
     declared = _declared_type(session, expression, found.strict) if type is None else type
     column = _Column(connection, found, name, expression, declared)

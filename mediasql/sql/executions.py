@@ -16,6 +16,7 @@ from .definitions import quote
 from .feeding import feeding
 from .liveness import called_functions, unused_functions
 from .registry import functions
+from .schema import named_table
 from .scout import Execution
 from .tokens import tokenize
 
@@ -135,6 +136,11 @@ class Executions:
     def index(self, schema: str | None, name: str) -> str | None:
         """See `feeding.Schema`."""
         return next(iter(self._kept(schema, "name = ? COLLATE NOCASE AND type = 'index'", name)), None)
+
+    def scan(self, schema: str | None, table: str) -> str | None:
+        """See `feeding.Schema`."""
+        found = named_table(self._session.statement.cursor().execute, schema, table)
+        return None if found is None else found.scan
 
     def _kept(self, schema: str | None, condition: str, name: str) -> list[str]:
         """The CREATE statements that meet a condition on `name`, of the first schema that has any."""

@@ -31,6 +31,9 @@ class Schema(Protocol):
     def index(self, schema: str | None, name: str) -> str | None:
         """The CREATE statement of an index; None where there is none, as for those of constraints."""
 
+    def scan(self, schema: str | None, table: str) -> str | None:
+        """SQL of the table where its rows are to be read, and not an index; None where there is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Feeding:
@@ -184,21 +187,21 @@ def _create(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
     if kind.is_word("TABLE"):
         at = clause(tokens, verb, "AS")
         return text_of(sql, tokens[at + 1 :]) or None
-    return _keys(index_definition(sql), None) if kind.is_word("INDEX") else None
+    return _keys(index_definition(sql), None, schema) if kind.is_word("INDEX") else None
 
 
 def _reindex(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | None:
     """REINDEX index; of a table or a collation it is not known which indexes those are."""
     target = _target([*tokens, *tokens[-1:]], verb + 1)  # which looks at one token more
     definition = schema.index(target.schema, target.table)
-    return _keys(index_definition(definition), target.schema) if definition else None
+    return _keys(index_definition(definition), target.schema, schema) if definition else None
 
 
-def _keys(index: IndexDefinition, schema: str | None) -> str:
-    """What an index holds; `schema` where that of its table is known otherwise than from its definition."""
-    table = _Target(index.schema or schema, index.table, 0).sql
+def _keys(index: IndexDefinition, of: str | None, schema: Schema) -> str | None:
+    """What an index holds; `of` is the database of its table, where the definition does not tell."""
+    table = schema.scan(index.schema or of, index.table)
     where = f" WHERE {index.where}" if index.where else ""
-    return f"SELECT {', '.join(index.keys)} FROM {table} NOT INDEXED{where}"  # it would be read from the index itself
+    return f"SELECT {', '.join(index.keys)} FROM {table}{where}" if table else None
 
 
 _VERBS: dict[str, Callable[[str, list[Token], int, Schema], str | None]] = {

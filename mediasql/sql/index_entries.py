@@ -32,7 +32,7 @@ class Entries:
         indexed = f"FROM {table.sql} INDEXED BY {quote(index.name)} WHERE"
         self._find = f"SELECT 1 {indexed} {' AND '.join(tests)}"
         self._count = f"SELECT count(*) {indexed} {where}"
-        self._count_rows = f"SELECT count(*) FROM {table.sql} NOT INDEXED WHERE {where}"
+        self._count_rows = f"SELECT count(*) FROM {table.scan} WHERE {where}"
         all_of_it = f"SELECT {', '.join(key)} {indexed} {where}"
         self._readable = self._needs_no_media(self._find, len(index.keys) + len(key)) and self._needs_no_media(
             all_of_it
@@ -62,5 +62,5 @@ class Entries:
 
     def differ(self, *, count: bool) -> bool:
         """Whether the index is out of date, as far as the rows tell that were asked about; or also, if `count`, since
-        it has entries of rows that are gone, which a DELETE in newer versions of SQLite does not find."""
+        it has others: a DELETE leaves the entry of a row that would not be in a partial index any more."""
         return self._differs or (count and self._rows(self._count) != self._rows(self._count_rows))

@@ -19,7 +19,7 @@ from ..errors import MediaWarning, warn
 from .definitions import index_definition, names_in, quote
 from .liveness import called_functions
 from .registry import Function, functions
-from .schema import find_table
+from .schema import TableName, named_table
 from .session import Session
 
 
@@ -40,8 +40,7 @@ class MediaIndex:
     constraint whether it is that of a UNIQUE constraint, which has no name of its own
     """
 
-    schema: str
-    table: str
+    table: TableName
     name: str
     keys: tuple[str, ...]
     where: str | None
@@ -51,20 +50,21 @@ class MediaIndex:
 
     @property
     def sql(self) -> str:
-        return f"{quote(self.schema)}.{quote(self.name)}"
+        return f"{quote(self.table.schema)}.{quote(self.name)}"
 
     def warning(self, perishable: Collection[str]) -> str:
         """What to tell of it; `perishable` are functions whose values expire, which no column should keep."""
         shown = "the UNIQUE constraint" if self.constraint else f"index {self.name}"
         columns = ", ".join(map(_plain, self.media))
         called = ", ".join(f"{name}()" for name in sorted(self.called))
-        table = _text(self.table if self.schema == "main" else f"{self.schema}.{self.table}")
+        name, schema = self.table.name, self.table.schema
+        table = _text(name if schema == "main" else f"{schema}.{name}")
         remedy = (
             f"Index a STORED column instead, as add_computed_column({table}, …, stored=True) makes; or call "
             f"refresh_computed_columns({table}) when objects have changed."
         )
         return (
-            f"{shown} on {self.table} has entries that come from media: {columns}, through {called}. When an object "
+            f"{shown} on {name} has entries that come from media: {columns}, through {called}. When an object "
             "changes, its entry is out of date: queries miss the row, PRAGMA integrity_check fails, and in older "
             "versions of SQLite so do UPDATE and DELETE ('database disk image is malformed'). "
             f"{'Do without it.' if self.called <= set(perishable) else remedy}"
@@ -83,8 +83,7 @@ def _text(value: str) -> str:
 
 def media_indexes(session: Session, schema: str, table: str | None = None) -> list[MediaIndex]:
     """The indexes of `table`, or of all tables of `schema`, whose entries come from media."""
-    stale = stale_functions(session)
-    mentions = re.compile(rf"\b(?:{'|'.join(map(re.escape, stale))})\b", re.IGNORECASE).search
+    mentions = re.compile(rf"\b(?:{'|'.join(map(re.escape, stale_functions(session)))})\b", re.IGNORECASE).search
     execute = session.statement.cursor().execute
     found = []
     for name, of, sql, table_sql in execute(
@@ -93,9 +92,9 @@ def media_indexes(session: Session, schema: str, table: str | None = None) -> li
         "WHERE i.type = 'index' AND (?1 IS NULL OR t.name = ?1 COLLATE NOCASE)",
         (table,),
     ).fetchall():
-        if mentions(f"{sql or ''} {table_sql}"):
+        if mentions(f"{sql or ''} {table_sql}") and (of_table := named_table(execute, schema, of)) is not None:
             keys, where = _parts(execute, schema, name, sql)
-            found.append(described(session, schema, of, name, keys, where, constraint=sql is None))
+            found.append(described(session, of_table, name, keys, where, constraint=sql is None))
     return [index for index in found if index is not None]
 
 
@@ -109,8 +108,7 @@ def _parts(execute: Any, schema: str, name: str, sql: str | None) -> tuple[tuple
 
 def described(
     session: Session,
-    schema: str,
-    table: str,
+    table: TableName,
     name: str,
     keys: tuple[str, ...],
     where: str | None,
@@ -121,17 +119,17 @@ def described(
     stale = stale_functions(session).keys()
     media, called = [], set()
     for part in (*keys, where):
-        if part is not None and (found := calls_of(session, f"({part})", schema, table) & stale):
+        if part is not None and (found := calls_of(session, f"({part})", table) & stale):
             media.append(part if part is not where else f"WHERE {part}")
             called |= found
-    return MediaIndex(schema, table, name, keys, where, tuple(media), frozenset(called), constraint) if media else None
+    return MediaIndex(table, name, keys, where, tuple(media), frozenset(called), constraint) if media else None
 
 
-def calls_of(session: Session, expression: str, schema: str, table: str) -> set[str]:
+def calls_of(session: Session, expression: str, table: TableName) -> set[str]:
     """Lower-case names of the functions by which `expression` is computed for a row of a table."""
-    sql = f"EXPLAIN SELECT {expression} FROM {quote(schema)}.{quote(table)} NOT INDEXED"
     # SQLite does not see that an EXPLAIN is of an earlier schema, so it must not come from APSW's cache.
-    return called_functions(session.statement.cursor().execute(sql, can_cache=False))
+    explained = session.statement.cursor().execute(f"EXPLAIN SELECT {expression} FROM {table.scan}", can_cache=False)
+    return called_functions(explained)
 
 
 _SPACE = r"(?:\s|--[^\n]*\n|/\*.*?\*/)"
@@ -155,8 +153,9 @@ class IndexWarnings:
             return
         with suppress(IndexError, StopIteration, apsw.Error):
             index = index_definition(sql)
-            schema = index.schema or self._schema_of(index.table)
-            self._tell(described(self._session, schema, index.table, index.name, index.keys, index.where))
+            table = named_table(self._session.statement.cursor().execute, index.schema, index.table)
+            if table is not None:
+                self._tell(described(self._session, table, index.name, index.keys, index.where))
 
     def schema_changed(self) -> None:
         """There may be indexes that were not there, or not looked at."""
@@ -165,11 +164,8 @@ class IndexWarnings:
                 for index in media_indexes(self._session, schema):
                     self._tell(index)
 
-    def _schema_of(self, table: str) -> str:
-        return find_table(self._session.connection, table).schema
-
     def _tell(self, index: MediaIndex | None) -> None:
-        if index is None or (key := (index.schema.lower(), index.name.lower())) in self._told:
+        if index is None or (key := (index.table.schema.lower(), index.name.lower())) in self._told:
             return
         self._told.add(key)
         perishable = [name for name, function in stale_functions(self._session).items() if function.perishable]

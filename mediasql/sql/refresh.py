@@ -62,7 +62,7 @@ def refresh_computed_columns(session: Session, table: str) -> Refreshed:
     ConstraintError where a new value breaks a constraint. Then everything is as it was.
     """
     connection = session.connection
-    kept = _Kept(session, find_table(connection, table))
+    kept = _Kept(session, find_table(session.statement.cursor().execute, table))
     if not kept.columns and not kept.indexes:
         return Refreshed()
     with revalidating(session) as objects:
@@ -121,7 +121,7 @@ class _Kept:
         for name in (name for name, hidden, _ in columns if hidden == 3):
             if name not in self._expressions:
                 raise UsageError(f"the definition of column {name} of {table.name} is not understood")
-            called = calls_of(session, self._expressions[name], table.schema, table.name) & functions.keys()
+            called = calls_of(session, self._expressions[name], table) & functions.keys()
             if called and not called & perishable:
                 self.columns[name] = self._expressions[name]
         found = media_indexes(session, table.schema, table.name)
@@ -134,7 +134,7 @@ class _Kept:
         return list(self._session.statement.cursor().execute(sql, tuple(bindings)))
 
     def _key_columns(self, columns: list[Any]) -> tuple[str, ...]:
-        if self._table.without_rowid:
+        if self._table.primary_key is not None:
             return tuple(quote(name) for name, _, pk in columns if pk)
         names = {name.lower() for name, _, _ in columns}
         for alias in ("rowid", "_rowid_", "oid"):
@@ -155,7 +155,7 @@ class _Kept:
         selected = [*self._key, *(f"{ROW}(), {value}" for part in parts for value in part.values)]
         # BLOBs do not change by themselves.
         kinds = " OR ".join(f"typeof({name}) IN ('text', 'integer', 'real')" for name in self._read)
-        source = f"FROM {self._table.sql} NOT INDEXED WHERE {kinds or 1}"  # an index knows what values were
+        source = f"FROM {self._table.scan} WHERE {kinds or 1}"  # an index knows what values were
         stale: list[Key] = []
         cursor = self._session.statement.cursor()
         total = self._run(f"SELECT count(*) {source}")[0][0]

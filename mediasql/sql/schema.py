@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,33 +15,59 @@ from .definitions import quote
 
 @dataclass(frozen=True, slots=True)
 class TableName:
-    """A table, as SQLite knows it."""
+    """A table, as SQLite knows it. `primary_key` is the index of that of a WITHOUT ROWID table."""
 
     schema: str
     name: str
-    strict: bool
-    without_rowid: bool
+    strict: bool = False
+    primary_key: str | None = None
 
     @property
     def sql(self) -> str:
         return f"{quote(self.schema)}.{quote(self.name)}"
 
+    @property
+    def scan(self) -> str:
+        """The table in a FROM where its rows are to be read, not the entries of an index."""
+        # NOT INDEXED does not keep SQLite from the indexes of a WITHOUT ROWID table.
+        how = "NOT INDEXED" if self.primary_key is None else f"INDEXED BY {quote(self.primary_key)}"
+        return f"{self.sql} {how}"
 
-def find_table(connection: Any, table: str) -> TableName:
+
+def find_table(execute: Callable[..., Any], table: str) -> TableName:
     """The table that is given as 'table' or 'schema.table'. Raises UsageError where there is none."""
-    found = connection.execute(
-        "SELECT schema, name, strict, wr, type FROM pragma_table_list WHERE name = ?1 COLLATE NOCASE "
-        "OR schema || '.' || name = ?1 COLLATE NOCASE "
-        # As SQLite looks for it: in temp, in main, in the attached ones. A dot may be part of a name.
-        "ORDER BY name <> ?1 COLLATE NOCASE, schema <> 'temp', schema <> 'main'",
+    found = execute(
+        f"{_TABLES} WHERE name = ?1 COLLATE NOCASE OR schema || '.' || name = ?1 COLLATE NOCASE "
+        # A dot may be part of a name.
+        f"ORDER BY name <> ?1 COLLATE NOCASE, {_ORDER}",
         (table,),
-    ).fetchone()
-    if found is None:
+    ).fetchall()
+    if not found:
         raise UsageError(f"there is no table {table}")
-    schema, name, strict, without_rowid, kind = found
-    if kind != "table":
+    if (kind := found[0][4]) != "table":
         raise UsageError(f"{table} is a {kind}; a computed column needs a table")
-    return TableName(schema, name, bool(strict), bool(without_rowid))
+    return _table(execute, *found[0])
+
+
+def named_table(execute: Callable[..., Any], schema: str | None, name: str) -> TableName | None:
+    """The table of that name, in `schema` or where SQLite finds it; None where there is none."""
+    found = execute(
+        f"{_TABLES} WHERE name = ?1 COLLATE NOCASE AND coalesce(schema = ?2 COLLATE NOCASE, 1) ORDER BY {_ORDER}",
+        (name, schema),
+    ).fetchall()
+    return _table(execute, *found[0]) if found and found[0][4] == "table" else None
+
+
+_TABLES = "SELECT schema, name, strict, wr, type FROM pragma_table_list"
+_ORDER = "schema <> 'temp', schema <> 'main'"  # as SQLite looks for a name: in temp, in main, in the attached ones
+
+
+def _table(
+    execute: Callable[..., Any], schema: str, name: str, strict: int, without_rowid: int, kind: str
+) -> TableName:
+    key = "SELECT name FROM pragma_index_list(?, ?) WHERE origin = 'pk'"
+    index = execute(key, (name, schema)).fetchall()[0][0] if without_rowid else None
+    return TableName(schema, name, bool(strict), index)
 
 
 @contextmanager

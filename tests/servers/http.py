@@ -2,7 +2,8 @@
 
 `/photo.jpg` is served faithfully. A path may begin with the name of one or more behaviours and their
 arguments, each of which changes the answer to the rest: `/norange/photo.jpg`, `/flaky/2/503/photo.jpg`,
-`/slow/200/nolength/photo.jpg`. The table BEHAVIOURS at the end is the list.
+`/slow/200/nolength/photo.jpg`. The table BEHAVIOURS at the end is the list. What is put with the content type
+`status/503` is answered with that status, whatever it was before.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ class Site:
         if name not in self.files:
             return Answer(404, b"Not Found")
         data, kind, digest = self.files[name]
+        if kind.startswith("status/"):
+            return status(visit, kind.partition("/")[2])
         headers = {
             "Content-Type": kind,
             "ETag": f'"{digest}"',

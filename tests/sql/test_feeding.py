@@ -97,7 +97,7 @@ def test_the_same_calls(write: str) -> None:
     assert foreseen == made
 
 
-@pytest.mark.parametrize("index", ["i", "main.i", 'MAIN."I"', "j", "[other one].i", "temp.i", "by 'string'"])
+@pytest.mark.parametrize("index", ["i", "main.i", 'MAIN."I"', "j", "[other one].i", "temp.i", "by 'string'", "without"])
 def test_rebuilding_an_index(index: str) -> None:
     extra = """
         CREATE INDEX i ON t(f(image), note DESC) WHERE f(k) > 2;
@@ -105,6 +105,9 @@ def test_rebuilding_an_index(index: str) -> None:
         CREATE INDEX "other one".i ON t(f(note));
         CREATE INDEX temp.i ON tt(f(k + 100));
         CREATE INDEX "by 'string'" ON t('image', f(k));
+        CREATE TABLE w(k PRIMARY KEY, g AS (f(k || 'g'))) WITHOUT ROWID;
+        INSERT INTO w VALUES (1), (2);
+        CREATE INDEX without ON w(g);
     """
     quoted = f'"{index}"' if "'" in index else index
     foreseen, made = made_by(f"REINDEX {quoted}", extra=extra)
