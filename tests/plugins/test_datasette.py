@@ -166,6 +166,7 @@ def test_secrets_come_from_the_environment(
         "local_path(u)",
         "media_config('cache_dir')",
         "add_computed_column('t', 'w', 'width(u)')",
+        "refresh_computed_columns('t')",
     ],
 )
 def test_visitors_change_nothing(datasette: Open, database: Any, web: HttpServer, call: str) -> None:

@@ -89,11 +89,14 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"} | more
 
 
+_WARNING = re.compile(r"^\S*:\d+: MediaWarning: .*\n(?:  .*\n)?", re.MULTILINE)  # and the line of code it is about
+
+
 def program(*command: str, text: str, **more: str) -> str:
     done = subprocess.run(
         command, input=text.encode(), capture_output=True, check=False, timeout=60, env=environment(**more)
     )
-    if done.returncode or done.stderr:
+    if done.returncode or _WARNING.sub("", done.stderr.decode()):
         raise HostError(f"{done.stderr.decode()} (status {done.returncode})")
     return done.stdout.decode()
 
@@ -162,7 +165,7 @@ def sqlite_utils(database: str, statements: list[str]) -> list[Rows]:
     for statement in statements:
         command = (str(BIN / "sqlite-utils"), "query", database, statement, "--arrays")
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode or done.stderr:
+        if done.returncode or _WARNING.sub("", done.stderr):
             raise HostError(f"{done.stderr} (status {done.returncode})")
         gives_rows = statement.startswith(("SELECT", "WITH", "PRAGMA")) or "RETURNING" in statement
         found.append(as_text(json.loads(done.stdout)) if gives_rows else [])  # of others it counts the rows
@@ -191,7 +194,7 @@ def _served(database: str, queries: list[str], plugin: dict[str, Any]) -> list[R
 
 
 def _reads(statement: str) -> bool:
-    return statement.startswith(("SELECT", "WITH")) and "add_computed_column" not in statement
+    return statement.startswith(("SELECT", "WITH")) and "_computed_column" not in statement
 
 
 def _need_no_connection_in_common(statements: list[str]) -> None:

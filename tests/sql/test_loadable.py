@@ -60,6 +60,7 @@ def database(tmp_path: Path, web: Web) -> Path:
         [
             "ALTER TABLE images ADD COLUMN w INT AS (width(image))",
             "CREATE INDEX by_width ON images(w)",
+            "SELECT refresh_computed_columns('images')",
             "INSERT INTO images(image) SELECT image FROM images WHERE k < 3",
             "SELECT k, w FROM images WHERE w BETWEEN 100 AND 102 ORDER BY w, k",
             "PRAGMA integrity_check",
@@ -164,6 +165,28 @@ def test_a_transient_failure_is_not_stored(
     with pytest.raises(HostError, match="503"):
         host(str(database), [setup, f"INSERT INTO s VALUES ('{web.url(1)}'), ('{broken}')"])
     assert host(str(database), ["SELECT count(*) FROM s", f"SELECT width('{broken}')"]) == [[("0",)], [(None,)]]
+
+
+def test_objects_that_changed(host: Host, database: Path, http_server: HttpServer) -> None:
+    """STORED columns are brought up to date, and an index on a VIRTUAL one, damaged as it is."""
+    urls = [f"{http_server.url}/refreshed{number}.jpg" for number in range(3)]
+
+    def write(number: int, width: int) -> None:
+        http_server.put("", f"refreshed{number}.jpg", picture(width, width))
+
+    for number in range(3):
+        write(number, 10 + number)
+    columns = "image, w INT AS (width(image)) STORED, h INT AS (height(image))"
+    values = ", ".join(f"('{url}')" for url in urls)
+    host(
+        str(database),
+        [f"CREATE TABLE r({columns})", "CREATE INDEX by_h ON r(h)", f"INSERT INTO r VALUES {values}"],
+    )
+    write(1, 90)
+    (refreshed,) = host(str(database), ["SELECT refresh_computed_columns('r')"])
+    assert refreshed == [("Checked 3 objects: 1 changed, 0 errors",)]
+    statements = ["SELECT w FROM r WHERE h = 90", "PRAGMA integrity_check", "DELETE FROM r WHERE w = 90"]
+    assert host(str(database), statements) == [[("90",)], [("ok",)], []]
 
 
 def test_a_read_only_database(host: Host, database: Path, tmp_path: Path) -> None:
