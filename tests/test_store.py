@@ -12,7 +12,7 @@ from typing import Any
 import av
 import fsspec
 import pytest
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from tests import sample_media, store
 from tests.servers.process import ROOT
@@ -101,7 +101,7 @@ def test_an_inbox_with_two_broken_files(sample_store: Store) -> None:
     assert [name for name, _, good in rows if not good] == ["cut.png", "damaged.jpg"]
     assert len({os.path.splitext(name)[1] for name, _, good in rows if good}) == 7
     for name in ("cut.png", "damaged.jpg"):
-        with pytest.raises((UnidentifiedImageError, SyntaxError, OSError)):
+        with pytest.raises(OSError, match=r"Truncated|cannot identify"):  # by Pillow
             image((sample_store.folder / "s3/media-samples/inbox" / name).read_bytes()).load()
 
 

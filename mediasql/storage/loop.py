@@ -92,7 +92,7 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
         del future  # it holds its exception, which holds this frame
 
 
-class _Turn:
+class Turn:
     """Whose turn it is, of the loop and a thread that runs a statement.
 
     SQLite gives the GIL away at each of its steps, and the loop at each read and write. Where both were busy they
@@ -121,7 +121,7 @@ class _Turn:
             self._until = 0.0
 
 
-turn = _Turn()
+turn = Turn()
 
 
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -188,7 +188,7 @@ def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
     global _loop, _decoders, _workers, _collecting, turn
     forking.leak(_loop)  # which was running
-    _loop, _decoders, _workers, _collecting, turn = None, None, None, float("inf"), _Turn()
+    _loop, _decoders, _workers, _collecting, turn = None, None, None, float("inf"), Turn()
 
 
 forking.at_fork(in_child=_forget)

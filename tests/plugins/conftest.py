@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.sql.conftest import _pictures, web
+from tests.sql.conftest import pictures, web
 
-__all__ = ["_pictures", "web"]
+__all__ = ["pictures", "web"]

@@ -40,7 +40,7 @@ class Web:
 
 
 @pytest.fixture(scope="session")
-def _pictures(http_server: HttpServer) -> Web:
+def pictures(http_server: HttpServer) -> Web:
     for number in range(10):
         http_server.put("", f"p{number}.jpg", picture(100 + number, 50))
     http_server.put("", "text.jpg", b"This is not a picture. " * 20)
@@ -48,9 +48,9 @@ def _pictures(http_server: HttpServer) -> Web:
 
 
 @pytest.fixture
-def web(_pictures: Web) -> Web:
-    _pictures.server.reset()
-    return _pictures
+def web(pictures: Web) -> Web:
+    pictures.server.reset()
+    return pictures
 
 
 @pytest.fixture

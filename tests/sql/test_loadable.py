@@ -128,29 +128,33 @@ def test_tables(host: Host, database: Path, folder: Path, statement: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("statement", "message"),
+    ("statement", "message", "kind"),
     [
-        ("SELECT width(3)", "width(3): media is a number; a URL (TEXT) or the media itself (BLOB) is needed"),
-        ("SELECT width('ftp2://x/y')", "ftp2"),
-        ("SELECT name FROM media", "media needs its pattern: SELECT … FROM media(pattern)"),
-        ("SELECT name FROM media('ftp2://x/*')", "ftp2"),
-        ("SELECT url FROM media('http://127.0.0.1:1/*.jpg')", "http://127.0.0.1:1"),
-        ("SELECT * FROM media('a', 'b', 'c')", "too many arguments"),
-        ("CREATE VIRTUAL TABLE v USING media('a', 'b')", "takes 1 arguments"),
-        ("CREATE VIRTUAL TABLE v USING media(s3)", "v: the argument s3 needs quotes: 's3'"),
-        ("SELECT media_config('no_such')", "there is no option 'no_such'"),
-        ("SELECT add_computed_column('images', 'x', 'presigned_url(image, 60)')", "expires"),
-        ("INSERT INTO images(image) VALUES (1), (width('ftp2://x'))", "ftp2"),
-        ("DELETE FROM media_errors", "may not be modified"),
+        (
+            "SELECT width(3)",
+            "width(3): media is a number; a URL (TEXT) or the media itself (BLOB) is needed",
+            mediasql.UsageError,
+        ),
+        ("SELECT width('ftp2://x/y')", "ftp2", mediasql.UnknownScheme),
+        ("SELECT name FROM media", "media needs its pattern: SELECT … FROM media(pattern)", mediasql.UsageError),
+        ("SELECT name FROM media('ftp2://x/*')", "ftp2", mediasql.UnknownScheme),
+        ("SELECT url FROM media('http://127.0.0.1:1/*.jpg')", "http://127.0.0.1:1", mediasql.TransientError),
+        ("SELECT * FROM media('a', 'b', 'c')", "too many arguments", apsw.SQLError),
+        ("CREATE VIRTUAL TABLE v USING media('a', 'b')", "takes 1 arguments", mediasql.UsageError),
+        ("CREATE VIRTUAL TABLE v USING media(s3)", "v: the argument s3 needs quotes: 's3'", mediasql.UsageError),
+        ("SELECT media_config('no_such')", "there is no option 'no_such'", mediasql.ConfigError),
+        ("SELECT add_computed_column('images', 'x', 'presigned_url(image, 60)')", "expires", mediasql.UsageError),
+        ("INSERT INTO images(image) VALUES (1), (width('ftp2://x'))", "ftp2", mediasql.UnknownScheme),
+        ("DELETE FROM media_errors", "may not be modified", apsw.SQLError),
     ],
 )
-def test_errors(host: Host, database: Path, statement: str, message: str) -> None:
+def test_errors(host: Host, database: Path, statement: str, message: str, kind: type[Exception]) -> None:
     with pytest.raises(HostError) as caught:
         host(str(database), [statement])
     if host is HOSTS["datasette"] and "profile 'hosted'" in str(caught.value):
         return  # which has more to refuse
     assert message in str(caught.value)
-    with pytest.raises((apsw.Error, mediasql.MediaError)) as expected:
+    with pytest.raises(kind) as expected:
         apsw_rows(database, [statement])
     assert str(expected.value) in str(caught.value)
     assert "Traceback" not in str(caught.value)

@@ -12,7 +12,6 @@ import apsw
 import pytest
 
 import mediasql
-from mediasql.sql.statements import Statements
 from tests.sql.test_liveness import Database, value_of
 
 
@@ -147,16 +146,22 @@ def test_another_schema_is_attached(database: Database) -> None:
     assert con.execute("SELECT v FROM s").fetchall() == [(V["a"],)]
 
 
-def test_a_plan_is_looked_for_once_in_an_execution(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[None] = []
-    forget = Statements._forget_old_plans
-    monkeypatch.setattr(Statements, "_forget_old_plans", lambda self: (looks.append(None), forget(self)))
+def test_a_plan_is_looked_for_once_in_an_execution(database: Database) -> None:
+    """That is when the version of the schema is looked at."""
+    looks: list[str] = []
+
+    def trace(event: dict[str, Any]) -> None:
+        if event["sql"] == "PRAGMA 'main'.schema_version":
+            looks.append(event["sql"])
+
     con = database.connection
+    con.trace_v2(apsw.SQLITE_TRACE_STMT, trace, id=looks)
     with con:
         con.execute("INSERT INTO t(url) VALUES ('d'), ('e'), ('f')")
         assert len(looks) == 1
         con.executemany("INSERT INTO t(url) VALUES (?)", [("g",), ("h",)])
         assert len(looks) == 3
+    con.trace_v2(0, None, id=looks)
     assert database.fetches == {}
 
 

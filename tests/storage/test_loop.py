@@ -8,10 +8,10 @@ import time
 import pytest
 
 from mediasql.storage import loop
-from mediasql.storage.loop import _Turn
+from mediasql.storage.loop import Turn
 
 
-def waited(turn: _Turn) -> float:
+def waited(turn: Turn) -> float:
     """Seconds for which the loop gives way."""
     began = time.monotonic()
     turn.give_way()
@@ -19,7 +19,7 @@ def waited(turn: _Turn) -> float:
 
 
 def test_the_loop_waits_for_the_end_of_the_turn() -> None:
-    turn = _Turn()
+    turn = Turn()
     turn.take(10)
     threading.Timer(0.1, turn.end).start()
     assert 0.09 < waited(turn) < 5
@@ -27,7 +27,7 @@ def test_the_loop_waits_for_the_end_of_the_turn() -> None:
 
 
 def test_who_does_not_come_back_holds_up_nothing() -> None:
-    turn = _Turn()
+    turn = Turn()
     turn.take(0.1)
     assert 0.09 < waited(turn) < 5
     assert waited(turn) < 0.05
@@ -35,7 +35,7 @@ def test_who_does_not_come_back_holds_up_nothing() -> None:
 
 @pytest.mark.parametrize("taken", [False, True])
 def test_nobody_waits_otherwise(taken: bool) -> None:
-    turn = _Turn()
+    turn = Turn()
     if taken:
         turn.take(10)
         turn.end()

@@ -14,7 +14,8 @@ from PIL.TiffImagePlugin import OPEN_INFO
 
 from mediasql.errors import DecodeError
 from mediasql.media.headers import GiveUp
-from mediasql.media.headers.tiff import _BULK, tiff
+from mediasql.media.headers.tiff import tiff
+from mediasql.media.probe import probe_bytes
 from tests.media.headers.drive import drive
 from tests.media.headers.oracle import (
     HARMFUL,
@@ -28,6 +29,12 @@ from tests.media.headers.oracle import (
 )
 from tests.media.headers.pictures import picture, xmp
 
+# Tags that are not told as EXIF: where pixels and their colors are, and formats inside this one.
+LEFT_OUT = {
+    *(273, 279, 288, 289, 324, 325, 347),  # offsets and sizes of strips, of free space and of tiles, JPEGTables
+    *(301, 320),  # TransferFunction, ColorMap
+    *(700, 33723, 34377, 34675, 37724),  # XMP, IPTC, Photoshop, ICC, ImageSourceData
+}
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F"]
 TYPES = {"H": 3, "L": 4, "Q": 16}
 
@@ -88,8 +95,7 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
     if pillow(data):
         agrees(tiff, data)
     else:
-        with pytest.raises((DecodeError, GiveUp)):
-            drive(tiff, data)
+        assert isinstance(probe_bytes(data).error, DecodeError)
 
 
 @patient
@@ -175,7 +181,7 @@ def test_exif_is_that_of_pillow(load: Callable[[], bytes]) -> None:
             known = image.getexif()
             pointers = {0x8769, 0x8825}
             assert set(told) - pointers == {
-                tag for tag, value in known.items() if tag not in _BULK | pointers and not _large(value)
+                tag for tag, value in known.items() if tag not in LEFT_OUT | pointers and not _large(value)
             }
             assert {tag: repr(told[tag]) for tag in set(told) - pointers} == {
                 tag: repr(known[tag]) for tag in set(told) - pointers
