@@ -205,7 +205,7 @@ static int use_routines(Routines routines, char **error) {
   struct sqlite found = {0};
   if (routines == routines_in_use) return 1;
   if (sqlite_ready(&found, routines, message, sizeof message)) {
-    if (!routines_in_use) {
+    if (!routines_in_use || routines_in_use == routines) { /* another thread of this library may have come first */
       sqlite = found;
       routines_in_use = routines;
       return 1;
