@@ -136,15 +136,15 @@ class Ahead:
     ) -> tuple[float, Outcome]:
         """The outcome and when it arrived, waited for. `check` is called meanwhile, and may raise to give up; `more`
         once when no more than `low` files are on their way. Raises GivenUp when somebody else gave it up."""
-        self._asked = time.monotonic()
-        if self._resting:
-            loop.get().call_soon_threadsafe(self._fill)
-            loop.get().call_soon_threadsafe(self._workshop.go_on)
         called = key in self._calls
-        if called:
-            self._awaited = key
-            loop.get().call_soon_threadsafe(self._workshop.urge, key)
         try:
+            self._asked = time.monotonic()
+            self._awaited = key  # from now on the loop does not rest; it may have begun to
+            if self._resting:
+                loop.get().call_soon_threadsafe(self._fill)
+                loop.get().call_soon_threadsafe(self._workshop.go_on)
+            if called:
+                loop.get().call_soon_threadsafe(self._workshop.urge, key)
             self._wait(key, check, more)
         except GivenUp:
             raise

@@ -20,15 +20,16 @@ T = TypeVar("T")
 # How often a waiting thread looks whether its query was interrupted, in seconds.
 _POLL = 0.05
 _DECODERS = 2 * (os.cpu_count() or 1)
-# A collection keeps the GIL, however long it takes, so that others hardly see one under way twice, unless it waits.
-_LONG_COLLECTION = 1.0  # seconds between the first time that it is seen and the last
+# A collection keeps the GIL, however long it takes, so that others see one under way when it begins and ends at most,
+# unless it waits.
+_LOOKS = 20  # one every _POLL, at which somebody sees the same collection
 
 _lock = forking.lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _decoders: ThreadPoolExecutor | None = None
 _workers: ThreadPoolExecutor | None = None
 _collecting = float("inf")  # a time.monotonic(): since when one of our threads collects garbage
-_seen = (0.0, 0.0)  # the beginning of the collection that somebody who waits saw last, and when that was first
+_seen = (0.0, 0.0, 0)  # the collection that somebody who waits saw: when it began, the last look, and their number
 
 
 def get() -> asyncio.AbstractEventLoop:
@@ -63,9 +64,12 @@ def stuck() -> bool:
     now, began = time.monotonic(), _collecting
     if began > now:
         return False
-    if _seen[0] != began:
-        _seen = began, now
-    return now - _seen[1] > _LONG_COLLECTION
+    before, looked, looks = _seen
+    if before != began:
+        _seen = began, now, 1
+    elif now - looked > 0.9 * _POLL:  # several threads may wait
+        _seen = began, now, looks + 1
+    return _seen[2] > _LOOKS
 
 
 def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: None) -> T:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import mediasql
+from mediasql.storage import fetch
 from tests.servers.http import HttpServer
 
 Connect = Callable[..., mediasql.MediaConnection]
@@ -51,6 +52,12 @@ def pictures(http_server: HttpServer) -> Web:
 def web(pictures: Web) -> Web:
     pictures.server.reset()
     return pictures
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed for the moment is tried again at once."""
+    monkeypatch.setattr(fetch, "FIRST_DELAY", 0.01)
 
 
 @pytest.fixture

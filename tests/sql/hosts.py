@@ -94,7 +94,7 @@ _WARNING = re.compile(r"^\S*:\d+: MediaWarning: .*\n(?:  .*\n)?", re.MULTILINE) 
 
 def program(*command: str, text: str, **more: str) -> str:
     done = subprocess.run(
-        command, input=text.encode(), capture_output=True, check=False, timeout=60, env=environment(**more)
+        command, input=text.encode(), capture_output=True, check=False, timeout=300, env=environment(**more)
     )
     if done.returncode or _WARNING.sub("", done.stderr.decode()):
         raise HostError(f"{done.stderr.decode()} (status {done.returncode})")
@@ -164,7 +164,7 @@ def sqlite_utils(database: str, statements: list[str]) -> list[Rows]:
     found = []
     for statement in statements:
         command = (str(BIN / "sqlite-utils"), "query", database, statement, "--arrays")
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode or _WARNING.sub("", done.stderr):
             raise HostError(f"{done.stderr} (status {done.returncode})")
         gives_rows = statement.startswith(("SELECT", "WITH", "PRAGMA")) or "RETURNING" in statement
@@ -185,7 +185,7 @@ def datasette(database: str, statements: list[str]) -> list[Rows]:
 
 
 def _served(database: str, queries: list[str], plugin: dict[str, Any]) -> list[Rows]:
-    with datasette_program.start(database, plugin=plugin, sql_time_limit_ms=20_000) as address:
+    with datasette_program.start(database, plugin=plugin, sql_time_limit_ms=300_000) as address:
         answers = [datasette_program.ask(f"{address}/{Path(database).stem}", query) for query in queries]
     for answer in answers:
         if not answer["ok"]:

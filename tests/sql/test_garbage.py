@@ -16,14 +16,15 @@ from typing import Any
 import pytest
 
 import mediasql
-from mediasql.storage import loop
+from mediasql.storage import loop, threads
+from tests.clock import Clock
 from tests.servers.http import HttpServer
 
 
 @pytest.fixture
 def silent() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(20)
+        server.settimeout(60)
         yield server
 
 
@@ -40,7 +41,7 @@ def by_hand() -> Iterator[None]:
 def test_a_cursor_among_the_garbage_does_not_stop_the_loop(loadable: str, silent: socket.socket, query: str) -> None:
     """Collecting it waits for the connection, whose statement waits for the loop: the statement gives way."""
     connection = sqlite3.connect(":memory:", check_same_thread=False)
-    mediasql.load(connection, timeout=15)
+    mediasql.load(connection, timeout=600)
     cursor = connection.execute("SELECT 1 UNION ALL SELECT 2")
     cursor.fetchone()  # it is half-way, so that it has to be reset
     garbage: list[Any] = [cursor]
@@ -56,8 +57,8 @@ def test_a_cursor_among_the_garbage_does_not_stop_the_loop(loadable: str, silent
 
             loop.get().call_soon_threadsafe(_collect, collected)
             with pytest.raises(sqlite3.OperationalError, match="interrupted"):
-                statement.result(30)
-    assert collected.wait(30)
+                statement.result(60)
+    assert collected.wait(60)
     assert connection.execute("SELECT 1").fetchall() == [(1,)]
     connection.close()
 
@@ -89,6 +90,32 @@ def test_a_collection_that_takes_long_is_waited_for() -> None:
     assert not any(looks)
 
 
+@pytest.mark.usefixtures("by_hand")
+def test_a_collection_is_stuck_when_it_is_seen_again_and_again(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many looks at once are as good as one, and so are two with any time between them."""
+    clock.stop()
+
+    def looks(*pauses: float) -> list[bool]:
+        found = []
+        for pause in pauses:
+            clock.move(pause)
+            found.append(loop.stuck())
+        return found
+
+    monkeypatch.setattr(threading.current_thread(), "name", f"{threads.PREFIX}-test")
+    collector = next(note for note in gc.callbacks if note.__module__ == loop.__name__)
+    collector("start", {})
+    try:
+        assert not any(looks(0, 100, 100, *[0.001] * 40, 100))
+        assert looks(*[0.05] * 40)[-1]
+        collector("stop", {})
+        assert not any(looks(*[0.05] * 40))
+        collector("start", {})
+        assert not any(looks(*[0.05] * 5))
+    finally:
+        collector("stop", {})
+
+
 def test_python_ends_while_a_listing_is_open(http_server: HttpServer) -> None:
     """What closes it runs on the loop, whose thread has ended by then."""
     http_server.put("", "open/", b'<a href="a.jpg">a</a> <a href="b.jpg">b</a>', "text/html")
@@ -97,5 +124,5 @@ def test_python_ends_while_a_listing_is_open(http_server: HttpServer) -> None:
         "con = mediasql.connect()\n"
         f"print(next(con.execute(\"SELECT name FROM media('{http_server.url}/open/')\")))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     assert (done.stdout, done.stderr) == ("('a.jpg',)\n", "")

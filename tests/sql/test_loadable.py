@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import sqlite3
@@ -226,7 +225,6 @@ def test_inserting_references_asks_for_nothing(host: Host, database: Path, web: 
 
 
 FILES = 60
-DELAY = 200  # ms
 
 
 @pytest.mark.parametrize(
@@ -246,16 +244,15 @@ def test_files_are_fetched_together(host: Host, tmp_path: Path, http_server: Htt
     connection.execute("CREATE TABLE many(image, note)")
     for number in range(FILES):
         http_server.put("host", f"{number}.jpg", picture(100 + number, 50))
-        connection.execute("INSERT INTO many(image) VALUES (?)", (f"{http_server.url}/slow/{DELAY}/host/{number}.jpg",))
+        connection.execute("INSERT INTO many(image) VALUES (?)", (f"{http_server.url}/together/16/host/{number}.jpg",))
     connection.commit()
     connection.close()
     host(str(path), ["ALTER TABLE many ADD COLUMN w INT AS (width(image))"])
     http_server.reset()
-    host(str(path), [statement])
-    times = sorted(request.at for request in http_server.requests())
-    assert len(times) == FILES
-    in_flight = max(sum(at <= other < at + DELAY / 1000 for other in times) for at in times)
-    assert in_flight >= 16, list(itertools.pairwise(times))
+    found = host(str(path), [statement])
+    if statement.startswith("SELECT"):
+        assert found == [[(str(sum(range(100, 100 + FILES))),)]]
+    assert len(http_server.requests()) == FILES
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_load_query_and_close_again_and_again(command: tuple[str, ...], tmp_path
         (tmp_path / f"{number}.jpg").write_bytes(picture(100, 50))
     arguments = [*command, mediasql.loadable_path(), web.server.url, str(tmp_path), str(CYCLES)]
     asked_each_time = environment(MEDIASQL_MAX_AGE="0")
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300, env=asked_each_time)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=900, env=asked_each_time)
     assert (done.stderr, done.returncode) == ("", 0)
     answers, resident, files = zip(*(line.rsplit(" ", 2) for line in done.stdout.splitlines()), strict=True)
     assert set(answers) == {ANSWER}
@@ -109,7 +109,7 @@ def test_programs_end_cleanly(web: Web) -> None:
     def run(number: int) -> tuple[int, str, str]:
         statement = f"SELECT width('{web.url(1)}?{number}'), (SELECT count(*) FROM media('{web.url(2)}'))"
         command = ["sqlite3", ":memory:", "-cmd", f".load {mediasql.loadable_path()}", statement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment())
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment())
         return done.returncode, done.stdout, done.stderr
 
     with ThreadPoolExecutor(2) as pool:

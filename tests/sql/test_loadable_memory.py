@@ -48,7 +48,7 @@ def test_memory_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=600,
         env=environment(PYTHONMALLOC="malloc"),
     )
     assert done.stdout.splitlines() == ["101|blob||png", "0.jpg|100", "2.jpg|102", "3", "102"]

@@ -6,7 +6,6 @@ import io
 import signal
 import subprocess
 import sys
-import time
 
 from PIL import Image
 
@@ -15,6 +14,7 @@ from tests.servers.http import HttpServer
 from tests.servers.nginx import NginxServer
 from tests.sql.conftest import Web
 from tests.sql.test_ahead import resident
+from tests.waiting import eventually, soon
 
 FIRST, LAST = 1000, 4000
 MOST_PER_ROW = 4000  # bytes; an answer takes about 1 KB, what was read for it 32 KB
@@ -42,7 +42,7 @@ def test_memory_stays_flat(nginx_server: NginxServer) -> None:
 SCRIPT = """
 import sys, mediasql
 hanging, good = sys.argv[1:]
-con = mediasql.connect(timeout=60)
+con = mediasql.connect(timeout=600)
 con.execute("CREATE TABLE t AS SELECT value AS url FROM json_each(?)", (hanging,)).fetchall()
 try:
     con.execute("SELECT sum(width(url)) FROM t").fetchall()
@@ -60,15 +60,12 @@ def test_ctrl_c_in_the_middle_of_a_fetch(web: Web, http_server: HttpServer) -> N
     ) as child:
         assert child.stdout is not None
         try:
-            while len(http_server.requests()) < 10:
-                assert child.poll() is None
-                time.sleep(0.01)
+            eventually(lambda: len(http_server.requests()) == 10 or child.poll() is not None)
             child.send_signal(signal.SIGINT)
-            sent = time.monotonic()
-            assert child.stdout.readline().strip() in (b"KeyboardInterrupt", b"InterruptError")
-            assert time.monotonic() - sent < 1
+            with soon():
+                assert child.stdout.readline().strip() in (b"KeyboardInterrupt", b"InterruptError")
             assert child.stdout.readline() == b"103 10\n"
-            assert child.wait(20) == 0
+            assert child.wait(120) == 0
             assert child.stderr is not None
             assert child.stderr.read() == b""
         finally:

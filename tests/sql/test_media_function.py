@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from mediasql.storage import loop
 from mediasql.storage.store import Store
 from tests.media import make
 from tests.sql.conftest import Connect, Web, picture
+from tests.waiting import eventually, meanwhile, soon
 
 
 def table(con: mediasql.MediaConnection, web: Web, numbers: Any = range(10), behaviour: str = "") -> None:
@@ -231,20 +233,21 @@ def test_calls_run_ahead_of_their_rows(web: Web, readahead: str, function: str) 
     def amount(data: bytes) -> int:
         return len(data)
 
-    many(con, web, 20, "slow/50/")
+    many(con, web, 20, "together/16/" if readahead == "on" else "slow/50/")
     started = time.monotonic()
     found = values(con, f"SELECT {function} FROM images")
-    took = time.monotonic() - started
     assert len(found) == 20
+    assert None not in found
     assert found[:10] == found[10:]
-    assert took < 0.7 if readahead == "on" else took > 1.0
+    if readahead == "off":
+        assert time.monotonic() - started > 1.0, "one after the other"
     asked = web.asked()
     assert sum(asked.values()) == 20, "each is asked for once"
     con.close()
 
 
 def test_functions_run_at_the_same_time(con: mediasql.MediaConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=60)
 
     @con.media_function
     def meet(data: bytes) -> int:
@@ -386,7 +389,7 @@ def test_a_batch_that_takes_all_the_room_is_run(
     monkeypatch.setattr(workshop, "MOST_HELD", 1_000_000)
     http_server.put("", "small.bin", bytes(50_000))
     http_server.put("", "big.bin", bytes(200_000))
-    timer = threading.Timer(10, con.interrupt)
+    timer = threading.Timer(60, con.interrupt)
     timer.start()
 
     @con.media_function(batch_size=16)
@@ -439,25 +442,24 @@ def test_a_call_that_is_given_up_before_it_began_leaves_nothing() -> None:
 
 def test_interrupting_gives_up(con: mediasql.MediaConnection, web: Web) -> None:
     made: list[str] = []
+    released = threading.Event()
 
     @con.media_function
     def slow(url: str) -> int:
         made.append(url)
-        time.sleep(0.1)
+        released.wait()
         return 1
 
+    def interrupt() -> None:
+        eventually(lambda: made)
+        con.interrupt()
+
     many(con, web, 100)
-    timer = threading.Timer(0.3, con.interrupt)
-    timer.start()
-    started = time.monotonic()
-    with pytest.raises((apsw.InterruptError, KeyboardInterrupt)):
+    with soon(), meanwhile(interrupt), pytest.raises((apsw.InterruptError, KeyboardInterrupt)):
         con.execute("SELECT slow(image) FROM images").fetchall()
-    assert time.monotonic() - started < 0.6
+    released.set()
     time.sleep(0.3)
-    count = len(made)
-    assert count < 50
-    time.sleep(0.3)
-    assert len(made) == count
+    assert len(made) <= (os.cpu_count() or 1), "those that were under way"
     assert con.execute("SELECT slow('x')").get == 1
 
 

@@ -85,8 +85,9 @@ def test_streams_and_exif_of_urls_and_blobs(con: mediasql.MediaConnection) -> No
     assert con.execute("SELECT count(*) FROM media_errors").get == 0
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_tables_about_one_file_have_no_rows_where_functions_give_null(web: Web) -> None:
-    con = mediasql.connect(timeout=1, failure_age=0)
+    con = mediasql.connect(timeout=20, failure_age=0)
     for table in ("media_streams", "media_exif"):
         for path, kind in (("missing.jpg", "not found"), ("text.jpg", "damaged"), ("s/500/p1.jpg", "transient")):
             url = f"{web.server.url}/{path}"
