@@ -94,11 +94,12 @@ def _msvcrt(fcntl: Any) -> types.ModuleType:
 
 def _disk_usage(statvfs: Callable[[Any], os.statvfs_result]) -> Callable[[Any], Any]:
     """The standard library's, which asks Windows in another way."""
+    usage: Any = type(shutil.disk_usage(os.curdir))
 
     def disk_usage(path: Any) -> Any:
         found = statvfs(path)
         total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
-        return shutil._ntuple_diskusage(total, total - free, free)  # type: ignore[attr-defined]
+        return usage(total, total - free, free)
 
     return disk_usage
 

@@ -14,7 +14,7 @@ from mediasql.config import Config
 from mediasql.errors import Forbidden, NotFound, TransientError, UnavailableError
 from mediasql.storage import loop
 from mediasql.storage.location import Location
-from mediasql.storage.providers.http import _canonical, _linked, encoded
+from mediasql.storage.providers.http import canonical, encoded, links_of
 from mediasql.storage.store import Store
 from tests.servers.http import PASSWORD, USER, HttpServer
 from tests.servers.nginx import NginxServer
@@ -171,8 +171,8 @@ def test_encoding_does_it_once(text: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_one_spelling_for_all_encodings(path: str) -> None:
-    assert _canonical(encoded(f"http://h/{path}")) == _canonical(encoded(_canonical(encoded(f"http://h/{path}"))))
-    assert _canonical(path).count("/") == path.count("/")
+    assert canonical(encoded(f"http://h/{path}")) == canonical(encoded(canonical(encoded(f"http://h/{path}"))))
+    assert canonical(path).count("/") == path.count("/")
 
 
 @pytest.mark.parametrize(
@@ -188,13 +188,13 @@ def test_one_spelling_for_all_encodings(path: str) -> None:
     ],
 )
 def test_what_a_page_links_to(page: str, links: list[str]) -> None:
-    assert _linked(page.encode(), "http://h/d/") == [f"http://h/d/{link}" for link in links]
+    assert links_of(page.encode(), "http://h/d/") == [f"http://h/d/{link}" for link in links]
 
 
 @given(st.text(st.sampled_from("<a href='\"=>/!-[x:\u2024&;")), st.text())
 def test_no_page_is_an_error(page: str, other: str) -> None:
     for text in (page, other, f'<a href="{page}">', f'<a href="{other}">'):
-        for link in _linked(text.encode("utf-8", "surrogatepass"), "http://h/d/"):
+        for link in links_of(text.encode("utf-8", "surrogatepass"), "http://h/d/"):
             assert Location.parse(link).container == "h"
 
 
@@ -204,5 +204,5 @@ def test_no_page_is_an_error(page: str, other: str) -> None:
 def test_no_page_takes_longer_than_its_length(unit: str) -> None:
     page = unit.encode() * (4_000_000 // len(unit))
     begun = time.process_time()
-    _linked(page, "http://h/d/")
+    links_of(page, "http://h/d/")
     assert time.process_time() - begun < 5

@@ -74,7 +74,7 @@ class HttpProvider(Provider):
         return {**self._headers, "Authorization": _basic(known[0], known[2] or "")} if known else self._headers
 
     def glob_path(self, location: Location) -> str:
-        return _canonical(_ASIDE.split(location.path, maxsplit=1)[0])
+        return canonical(_ASIDE.split(location.path, maxsplit=1)[0])
 
     async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
         """What directory pages link to; servers tell neither size nor time there in a form that can be relied on."""
@@ -86,7 +86,7 @@ class HttpProvider(Provider):
             directory = pending.pop()
             entries, below = [], []
             for link in await self.links(directory):
-                there = host + _canonical(link[len(host) :])
+                there = host + canonical(link[len(host) :])
                 if there in seen or not (there.startswith(start) or _leads_to(there, start)):
                     continue
                 seen.add(there)
@@ -116,7 +116,7 @@ class HttpProvider(Provider):
             raise refusal.error().again(f"cannot list {directory}: {refusal.status}") from None
         except Retry as failure:
             raise TransientError(f"cannot list {directory}: {failure}", status=failure.status) from None
-        return await asyncio.to_thread(_linked, page.data, directory)
+        return await asyncio.to_thread(links_of, page.data, directory)
 
     async def close(self) -> None:
         web, self._web = self._web, None
@@ -134,7 +134,7 @@ _ANCHOR = re.compile(
 )
 
 
-def _linked(page: bytes, directory: str) -> list[str]:
+def links_of(page: bytes, directory: str) -> list[str]:
     """What the anchors of a page lead to directly in `directory`; what cannot be read of it is left out."""
     found = [
         next(filter(None, anchor.groups()), "") for anchor in _ANCHOR.finditer(_shown(page.decode("utf-8", "replace")))
@@ -175,7 +175,7 @@ def encoded(url: str) -> str:
     return quote((scheme + separator + rest).encode("utf-8", "surrogateescape"), safe=_SAFE)
 
 
-def _canonical(path: str) -> str:
+def canonical(path: str) -> str:
     """One spelling for all percent-encodings of a path, to compare and to match with: encoded is only what changes
     the meaning of the path, or of a glob."""
 
