@@ -13,6 +13,7 @@ from .config import Config
 from .connection import register, session_of
 from .errors import MediaError
 from .sql.loadable.loading import loadable_path
+from .storage.paths import is_utf8, sqlite_uri
 
 USAGE = f"""\
 usage: mediasql [OPTIONS] [FILE] [SQL or .command]...
@@ -77,7 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         Config.load()  # so that a variable which is not valid is told before there is a prompt
         shell = Shell()
-        _, _, commands = shell.process_args(given)
+        # Of what is no text, only FILE can be meant. SQLite takes such names in URIs alone.
+        _, _, commands = shell.process_args([part if is_utf8(part) else sqlite_uri(part) for part in given])
         if not commands:
             shell.cmdloop(
                 intro=f'mediasql {__version__}, SQLite {apsw.sqlite_lib_version()}\nEnter ".help" for instructions\n'

@@ -18,12 +18,14 @@ from .sql.loadable.mixing import refuse_apsw
 from .sql.media_function import describe
 from .sql.refresh import Refreshed, refresh_computed_columns
 from .sql.session import Session
+from .storage.paths import is_utf8, sqlite_uri
 
 if TYPE_CHECKING:
     from .plugins.notebook import Shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_OPEN_URI = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _sessions: weakref.WeakKeyDictionary[apsw.Connection, Session] = weakref.WeakKeyDictionary()
 
 
@@ -166,18 +168,19 @@ class MediaConnection(apsw.Connection):
         return add if function is None else add(function)
 
 
-def connect(path: str | os.PathLike[str] = ":memory:", **config: Any) -> MediaConnection:
+def connect(path: str | bytes | os.PathLike[str] | os.PathLike[bytes] = ":memory:", **config: Any) -> MediaConnection:
     """Open a database, with all functions and tables of mediasql.
 
-    path      file of the database, made when it does not exist
+    path      file of the database, made when it does not exist; its name need not be UTF-8
     config    options of `Config`, such as `timeout=10` or `storage_options={'s3': {'anon': True}}`;
               what is not given comes from `MEDIASQL_*` variables
 
     Raises ConfigError for an option that does not exist, apsw.CantOpenError for a file that cannot be opened.
     """
     options = Config.load(**config)
-    refuse_apsw([os.fspath(path)])  # before the file is opened, since closing it does the harm
-    connection = MediaConnection(os.fspath(path))
+    file = os.fsdecode(path)
+    refuse_apsw([file])  # before the file is opened, since closing it does the harm
+    connection = MediaConnection(file) if is_utf8(file) else MediaConnection(sqlite_uri(file), flags=_OPEN_URI)
     # A hook of apsw.connection_hooks may have attached mediasql already, with a configuration of its own.
     if connection not in _sessions or config:
         _sessions[connection] = apsw_binding.attach(connection, options)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import apsw
@@ -26,6 +27,7 @@ _FUNCTIONS: dict[str, Signature] = {
     "stmt_readonly": (ctypes.c_int, (ctypes.c_void_p,)),
     "stmt_status": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int, ctypes.c_int)),
     "data_count": (ctypes.c_int, (ctypes.c_void_p,)),
+    "db_filename": (ctypes.c_char_p, (ctypes.c_void_p, ctypes.c_char_p)),
     "bind_parameter_count": (ctypes.c_int, (ctypes.c_void_p,)),
     "sql": (ctypes.c_char_p, (ctypes.c_void_p,)),
     "expanded_sql": (ctypes.c_void_p, (ctypes.c_void_p,)),
@@ -74,6 +76,14 @@ class CApi:
     def version(self) -> int:
         """The number of the SQLite version behind the table."""
         return int(self._call.libversion_number())
+
+    def files(self, database: int, schemas: Iterable[str]) -> list[str]:
+        """Return the paths of those databases of a connection, an `sqlite3*`, that are in files.
+
+        They are as `os` has them: the bytes of a name that are not UTF-8 are surrogates.
+        """
+        found = (self._call.db_filename(database, schema.encode()) for schema in schemas)
+        return [os.fsdecode(file) for file in found if file]
 
     def running(self, database: int) -> list[Running]:
         """The statements of `database`, an `sqlite3*`, that are under way; the last prepared is first.

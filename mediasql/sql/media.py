@@ -10,8 +10,9 @@ from ..errors import DecodeError, ForbiddenByPolicy, NotFound, TransientError, U
 from ..media.info import MediaInfo
 from ..media.probe import Want
 from ..storage.location import Location
+from ..storage.paths import is_utf8, path_text
 from ..storage.providers.base import ObjectInfo, Provider
-from ..storage.providers.local import local_path, path_text
+from ..storage.providers.local import local_path
 from . import calls
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Media:
             path = os.path.abspath(local_path(location))
             if not os.path.isfile(path):
                 raise NotFound("no such file")
-        if path_text(path) != path:
+        if not is_utf8(path):
             raise Unsupported(f"its path is not UTF-8, so that no SQL text can hold it: {path_text(path)}")
         return path
 

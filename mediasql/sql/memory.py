@@ -16,8 +16,9 @@ from ..media.probe import Answer
 from ..storage.cache.database import AHEAD
 from ..storage.cache.identity import Identity, is_plain
 from ..storage.location import Location
+from ..storage.paths import path_text
 from ..storage.providers.base import Entry, ObjectInfo
-from ..storage.providers.local import local_path, path_text
+from ..storage.providers.local import local_path
 from ..storage.store import Store
 
 T = TypeVar("T")

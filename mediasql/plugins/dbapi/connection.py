@@ -18,7 +18,7 @@ _LEVELS = {"", "DEFERRED", "IMMEDIATE", "EXCLUSIVE"}
 
 
 def connect(
-    database: str | os.PathLike[str] = ":memory:",
+    database: str | bytes | os.PathLike[str] | os.PathLike[bytes] = ":memory:",
     *,
     isolation_level: str | None = "",
     busy_timeout: float = 5.0,

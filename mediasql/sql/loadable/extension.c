@@ -148,9 +148,9 @@ static ptrdiff_t packages_in(PyObject *path) {
   for (; at < py.PyList_Size(path); at++) {
     const char *folder = py.PyUnicode_AsUTF8AndSize(py.PyList_GetItem(path, at), &size);
     const char *name = folder ? strrchr(folder, '/') : NULL;
+    if (!folder) py.PyErr_Clear(); /* not UTF-8 */
     if (name && (!strcmp(name, "/site-packages") || !strcmp(name, "/dist-packages"))) break;
   }
-  py.PyErr_Clear();
   return at;
 }
 
@@ -173,9 +173,11 @@ static int attach(sqlite3 *database, const char *own) {
     released = py.PyObject_GetAttrString(package, "released");
     best_index = py.PyObject_GetAttrString(package, "best_index");
   }
-  if (package && explain && released && best_index)
-    done = py.PyObject_CallMethod(package, "attach", "isLL", PROTOCOL, own, (long long)(intptr_t)routines_in_use,
+  PyObject *library = package ? py.PyUnicode_DecodeFSDefault(own) : NULL; /* its path need not be UTF-8 */
+  if (library && explain && released && best_index)
+    done = py.PyObject_CallMethod(package, "attach", "iOLL", PROTOCOL, library, (long long)(intptr_t)routines_in_use,
                                   (long long)(intptr_t)database);
+  if (library) py.Py_DecRef(library);
   if (package) py.Py_DecRef(package);
   if (done) py.Py_DecRef(done);
   return done != NULL;

@@ -136,11 +136,12 @@ class Connection:
         return int(self._bridge.config(self._database, option, value))
 
     def db_names(self) -> list[str]:
-        attached = [str(row[1]) for row in self.execute("PRAGMA database_list") if row[0] > 1]
-        return ["main", "temp", *attached]
+        # The third column is the path of a file, which need not be UTF-8.
+        rows = Cursor(self, errors="surrogateescape").execute("PRAGMA database_list")
+        return ["main", "temp", *(str(row[1]) for row in rows if row[0] > 1)]
 
     def find_files(self) -> None:
-        self._files = [str(row[2]) for row in self.execute("PRAGMA database_list") if row[2]]
+        self._files = self.routines.files(self._database, self.db_names())
 
     @property
     def files(self) -> list[str]:
@@ -168,8 +169,10 @@ class Cursor:
     exec_trace: Any = None
     row_trace: Any = None
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, errors: str = "strict") -> None:
+        """`errors` is what to do with text that is not UTF-8, as for `bytes.decode`."""
         self._connection = connection
+        self._errors = errors
         self._call = connection.routines.call
         self._statement: int | None = None
         self._has_row = self._given = False
@@ -261,7 +264,7 @@ class Cursor:
             return call.column_double(statement, column)
         if kind == _TEXT:
             text = call.column_text(statement, column)  # before its length, which is that of this encoding
-            return ctypes.string_at(text, call.column_bytes(statement, column)).decode()
+            return ctypes.string_at(text, call.column_bytes(statement, column)).decode(errors=self._errors)
         if kind == _BLOB:
             data = call.column_blob(statement, column)
             return ctypes.string_at(data, call.column_bytes(statement, column)) if data else b""

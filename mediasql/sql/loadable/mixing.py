@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import apsw
 
 from ...errors import ConfigError
+from ...storage.paths import path_text
 from ..c_api import CApi, c_api
 
 
@@ -41,8 +42,11 @@ def _library_of_apsw() -> int:
 
 
 def files_of(connection: apsw.Connection) -> list[str]:
-    """Of the databases that are open there and are in files."""
+    """Return the paths of the databases that are open there and are in files."""
+    api = c_api()
     with suppress(apsw.Error, ValueError):
+        if api is not None:  # APSW itself has no names that are not UTF-8
+            return api.files(connection.sqlite3_pointer(), connection.db_names())
         return [name for schema in connection.db_names() if (name := connection.db_filename(schema))]
     return []
 
@@ -54,14 +58,14 @@ def _compare(files: Iterable[str], others: Iterable[tuple[str, str]]) -> None:
     for other, owner in others:
         if (file := identities.get(_identity(other) or (0, 0))) is not None:
             raise ConfigError(
-                f"{file} is open in this process through {owner}, with another SQLite library, and two of them break "
-                "each other's locks on a file; close one of the connections first"
+                f"{path_text(file)} is open in this process through {owner}, with another SQLite library, and two of "
+                "them break each other's locks on a file; close one of the connections first"
             )
 
 
 def _identity(file: str) -> tuple[int, int] | None:
     if file.startswith("file:"):  # as SQLite takes it where URIs are allowed, on this machine
-        file = unquote(urlsplit(file).path)
+        file = os.fsdecode(unquote_to_bytes(urlsplit(file).path))
     with suppress(OSError, ValueError):
         status = os.stat(file)
         return status.st_dev, status.st_ino

@@ -10,8 +10,8 @@ from typing import Any
 from ...media.answers import Answers
 from ...storage.cache.blocks import Blocks
 from ...storage.location import Location
+from ...storage.paths import path_text
 from ...storage.providers.base import iso_time
-from ...storage.providers.local import path_text
 from ..functions import image, properties, timed
 from ..registry import Column, Condition, Session, table
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import apsw
 
 from .. import forking
+from ..paths import sqlite_uri
 from .file_lock import try_lock
 from .strangers import is_open_elsewhere
 
@@ -159,8 +159,7 @@ class Database:
                 raise
 
     def _connect(self, wait: int) -> apsw.Connection:
-        # As a URI, which can name files whose names are not UTF-8; without slashes it has no authority.
-        connection = apsw.Connection(f"file:{quote(os.fsencode(self.path), safe='')}", flags=_OPEN)
+        connection = apsw.Connection(sqlite_uri(os.fspath(self.path)), flags=_OPEN)
         try:
             # Who closes last deletes the log by its name, which may be that of another database by then.
             keep = ctypes.c_int(1)

@@ -96,11 +96,6 @@ def possible_paths(location: Location) -> tuple[str, ...]:
     return tuple(dict.fromkeys((os.fsdecode(unquote_to_bytes(path)), path)))
 
 
-def path_text(path: str) -> str:
-    """Return a path as text that a database can hold: bytes that are no UTF-8 become escapes such as `\\xe9`."""
-    return path if path.isascii() else os.fsencode(path).decode(errors="backslashreplace")
-
-
 def _url(path: str) -> str:
     return f"file://{quote(os.fsencode(path))}"
 
