@@ -70,7 +70,7 @@ def refresh_computed_columns(session: Session, table: str) -> Refreshed:
         written = 0
         if rows or indexes:
             with transaction(connection):
-                for index in indexes:  # first, since an entry that is not found is an error in older versions of SQLite
+                for index in indexes:  # first: before SQLite 3.53, an entry that is not found is an error
                     kept.rebuild(index)
                 written = kept.write(rows)
     return Refreshed(
