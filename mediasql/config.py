@@ -109,6 +109,12 @@ def _flag(value: Any) -> bool | None:
     return _FLAGS[str(value).lower()]
 
 
+def _switch(value: Any) -> bool:
+    if (flag := _flag(value)) is None:
+        raise ValueError
+    return flag
+
+
 def _storage_options(value: Any) -> StorageOptions:
     if isinstance(value, str):
         value = json.loads(value)
@@ -183,6 +189,12 @@ class Config:
         _prefixes,
         "a list of URL prefixes (without wildcards, '..' or '::') and directories, such as 's3://bucket/photos,/data',",
         "URL prefixes and directories that may not, whatever the profile and `allow` say",
+    )
+    trust_schema: bool = _option(
+        False,
+        _switch,
+        "'on' or 'off'",
+        "whether columns, indexes, views and triggers may call functions where PRAGMA trusted_schema is OFF",
     )
     progress: bool | None = _option(
         None,

@@ -24,6 +24,16 @@ def test_keyword_before_environment_before_default(monkeypatch: pytest.MonkeyPat
     assert loaded.options_for("s3://b/k", "s3") == {"anon": True}
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [("1", True), ("on", True), ("True", True), ("0", False), ("off", False)]
+)
+def test_a_switch(monkeypatch: pytest.MonkeyPatch, value: str, expected: bool) -> None:
+    assert Config.load().trust_schema is False
+    monkeypatch.setenv("MEDIASQL_TRUST_SCHEMA", value)
+    assert Config.load().trust_schema is expected
+    assert Config.load(trust_schema=not expected).trust_schema is not expected
+
+
 def test_a_variable_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDIASQL_TIMEOUT", "")
     assert Config.load().timeout == 60
@@ -37,6 +47,7 @@ def test_a_variable_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -
         *(("max_age", value, "0 or more, or None") for value in (-1, "never", "nan", {})),
         *(("on_error", value, "'null' or 'raise'") for value in ("RAISE", None, 1, [])),
         *(("progress", value, "'on', 'off' or 'auto'") for value in ("yes", 2, "")),
+        *(("trust_schema", value, "'on' or 'off'") for value in ("auto", None, 2, "yes")),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_valid(name: str, value: object, wanted: str) -> None:

@@ -20,6 +20,7 @@ from .media_indexes import IndexWarnings
 from .registry import Function, functions, tables
 from .session import Session
 from .statements import Statements
+from .trust import tell_of_distrust
 from .vtable import Module
 
 
@@ -47,6 +48,7 @@ def attach(connection: apsw.Connection, config: Config, statements: Statements |
             read_only=True,
             iVersion=1,
         )
+    tell_of_distrust(session)
     return session
 
 
@@ -74,6 +76,8 @@ def _interrupted_of(connection: apsw.Connection) -> Callable[[], bool]:
 def add_function(connection: apsw.Connection, session: Session, function: Function) -> None:
     """Register one function in all its arities."""
     flags = apsw.SQLITE_DIRECTONLY if function.directonly else 0
+    if session.config.trust_schema and not function.directonly:
+        flags |= apsw.SQLITE_INNOCUOUS
     for arity in function.arities:
         connection.create_scalar_function(
             function.name, bind(function, session, arity), arity, deterministic=function.deterministic, flags=flags

@@ -22,6 +22,7 @@ from .liveness import called_functions
 from .registry import functions
 from .schema import TableName, find_table, switched, transaction, without_triggers
 from .session import Session
+from .trust import check_trust
 
 ROW = "_mediasql_row"  # an SQL function: _mediasql_row() begins a row's value, _mediasql_row(x) gives x and ends it
 _TYPES: dict[type | None, str] = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
@@ -56,7 +57,7 @@ def add_computed_column(
     """
     connection = session.connection
     found = find_table(connection.execute, table)
-    _check_expression(connection, found, name, expression, stored)
+    _check_expression(session, found, name, expression, stored)
     declared = _declared_type(session, expression, found.strict) if type is None else type
     column = _Column(connection, found, name, expression, declared)
     if not stored:
@@ -161,13 +162,14 @@ class _Counter:
         self.errors += self._failures.total > self._seen
 
 
-def _check_expression(connection: Any, table: TableName, name: str, expression: str, stored: bool) -> None:
+def _check_expression(session: Session, table: TableName, name: str, expression: str, stored: bool) -> None:
     sql = f"EXPLAIN SELECT ({expression}\n) FROM {table.sql}"
-    explained = connection.execute(sql, can_cache=False)  # SQLite does not notice when EXPLAIN is out of date
+    explained = session.connection.execute(sql, can_cache=False)  # SQLite does not notice when EXPLAIN is out of date
+    known, all_called = functions(), called_functions(explained)
+    check_trust(session, all_called & {*known, *session.functions})
     if not stored:
         return
-    known = functions()
-    for called in called_functions(explained):
+    for called in all_called:
         if called in known and known[called].perishable:
             raise UsageError(
                 f"{called} gives a value that expires, which a stored column would keep; add {name} with stored=False "

@@ -65,8 +65,8 @@ class MediaIndex:
         )
         return (
             f"{shown} on {name} has entries that come from media: {columns}, through {called}. When an object changes, "
-            "its entry is out of date: queries miss the row, PRAGMA integrity_check fails, and before SQLite 3.53 so do "
-            "UPDATE and DELETE ('database disk image is malformed'). "
+            "its entry is out of date: queries miss the row, PRAGMA integrity_check fails, and before SQLite 3.53 so "
+            "do UPDATE and DELETE ('database disk image is malformed'). "
             f"{'Do without it.' if self.called <= set(perishable) else remedy}"
         )
 

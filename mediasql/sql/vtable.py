@@ -43,6 +43,8 @@ class Module:
         if len(arguments) > len(self._table.parameters):
             raise UsageError(f"{name}: {self._table.signature} takes {len(self._table.parameters)} arguments")
         given = [_literal(name, str(argument)) for argument in arguments]
+        if self._session.config.trust_schema:
+            self._session.connection.vtab_config(apsw.SQLITE_VTAB_INNOCUOUS)
         return self._table.schema, VirtualTable(self._table, self._session, given)
 
     Create = Connect

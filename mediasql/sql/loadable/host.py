@@ -94,6 +94,10 @@ class Connection:
         """What APSW's options say is how tables.c does it."""
         self.check(self._bridge.module(self._host, name.encode(), module))
 
+    def vtab_config(self, option: int) -> None:
+        """For the virtual table that is being connected."""
+        self.check(self.routines.call.vtab_config(self._database, option))
+
     def set_progress_handler(self, handler: Callable[[], bool] | None, steps: int = 0, *, id: Any = None) -> None:
         """`handler` is asked now and then whether to end our own statement that runs."""
         if handler is None:

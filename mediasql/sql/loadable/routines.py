@@ -29,6 +29,7 @@ _QUICK: dict[str, Signature] = {
     "malloc64": (_POINTER, (ctypes.c_uint64,)),
     "txn_state": (_INT, (_POINTER, _TEXT)),
     "vtab_collation": (_TEXT, (_POINTER, _INT)),
+    "vtab_config": (_INT, (_POINTER, _INT)),  # of an option that has no argument
     "vtab_in": (_INT, (_POINTER, _INT, _INT)),
 }
 # What may take long, wait for a lock or call functions of Python: without the interpreter's lock.
