@@ -199,7 +199,7 @@ def test_a_notebook(sample_environment: Store, page: Page, tmp_path: Path, theme
     folder = sample_environment.environment["SAMPLES_FOLDER"]
     sources = NOTEBOOK.format(web=sample_environment.http.url, folder=folder).strip().split("\n---\n")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    NotebookClient(notebook, timeout=60, allow_errors=True, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=300, allow_errors=True, kernel_name="python3").execute()
     file = tmp_path / "notebook.html"
     file.write_text(HTMLExporter(theme=theme).from_notebook_node(notebook)[0])
     page.open(file.as_uri())

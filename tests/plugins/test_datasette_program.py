@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import re
 import socket
 import sqlite3
@@ -23,9 +22,9 @@ from tests.servers.process import running
 from tests.servers.server import fetch
 from tests.sql.conftest import picture
 from tests.store import Store
+from tests.waiting import soon
 
 LIMIT = 1000  # ms, Datasette's own
-MARGIN = 500
 
 
 def gallery(folder: Path, urls: list[str], schema: str = "CREATE TABLE t(u MEDIA)") -> Path:
@@ -45,7 +44,8 @@ def test_it_shows_and_plays(sample_store: Store, environment: Path, tmp_path: Pa
     metadata = tmp_path / "metadata.yaml"
     metadata.write_text(f"plugins:\n  mediasql:\n    allow:\n    - s3://media-samples\n    - {sample_store.http.url}\n")
     env = {**sample_store.environment, "MEDIASQL_CACHE_DIR": str(environment / "cache")}
-    with running(lambda port: [PROGRAM, str(path), "-m", str(metadata), "-p", str(port)], env=env) as child:
+    command = [PROGRAM, str(path), "-m", str(metadata), "--setting", "sql_time_limit_ms", "60000"]
+    with running(lambda port: [*command, "-p", str(port)], env=env) as child:
         base = f"http://127.0.0.1:{child.port}"
         text = fetch(f"{base}/data/t").body.decode()
         addresses = re.findall(r'"(/-/mediasql/thumbnail/[^"]+)"', text)
@@ -67,17 +67,6 @@ def test_it_says_what_is_wrong_with_the_configuration(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def refused(address: str, sql: str) -> float:
-    """After how many milliseconds a query is told that it took too long; another one is answered at once."""
-    began = time.monotonic()
-    answer = ask(f"{address}/data", sql)
-    told = time.monotonic()
-    assert "SQL query took too long" in answer["error"], sql
-    assert ask(f"{address}/data", "SELECT 1")["rows"] == [[1]], "on the one thread there is"
-    assert time.monotonic() - told < 2
-    return 1000 * (told - began)
-
-
 def test_the_time_limit_holds_while_servers_hang(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         base = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -87,7 +76,7 @@ def test_the_time_limit_holds_while_servers_hang(tmp_path: Path) -> None:
         )
         path = gallery(tmp_path, [f"{base}/{number}.jpg" for number in range(50)], schema)
         settings = {"sql_time_limit_ms": LIMIT, "num_sql_threads": 1}
-        with datasette.start(path, plugin={"allow": [base]}, **settings) as address:
+        with datasette.start(path, plugin={"allow": [base], "timeout": 600}, **settings) as address:
             assert ask(f"{address}/data", "SELECT width(NULL)")["rows"] == [[None]]
             for sql in (
                 "SELECT width(u) FROM t",
@@ -97,41 +86,33 @@ def test_the_time_limit_holds_while_servers_hang(tmp_path: Path) -> None:
                 "SELECT max(duration(u)) FROM t",
                 "SELECT length(thumbnail(u, 50, 50)), length(content(u)) FROM t",
             ):
-                for _ in range(3):  # a busy machine may be late, not three times
-                    took = refused(address, sql)
-                    assert took > LIMIT * 0.9
-                    if took < LIMIT + MARGIN:
-                        break
-                else:
-                    pytest.fail(f"{took:.0f} ms for {sql}")
+                began = time.monotonic()
+                with soon():
+                    answer = ask(f"{address}/data", sql)
+                assert "SQL query took too long" in answer["error"], sql
+                assert 1000 * (time.monotonic() - began) > LIMIT * 0.9
+                with soon():
+                    assert ask(f"{address}/data", "SELECT 1")["rows"] == [[1]], "on the one thread there is"
             page = fetch(f"{address}/data/t")
             assert (page.status, b"SQL query took too long" in page.body) == (400, True)
 
 
 def test_visitors_at_the_same_time(tmp_path: Path, http_server: HttpServer) -> None:
-    """Each query reads ahead, and none waits for that of another."""
-    files, delay = 30, 300
+    """Each query reads ahead, and none waits for that of another: more are on their way than either has."""
+    files = 30
     urls = []
     for number in range(2 * files):
         http_server.put("both", f"{number}.jpg", picture(100 + number, 50))
-        urls.append(f"{http_server.url}/slow/{delay}/both/{number}.jpg")
+        urls.append(f"{http_server.url}/together/{files + 16}/both/{number}.jpg")
     path = gallery(tmp_path, urls)
-    with datasette.start(path, plugin={"allow": [http_server.url]}, sql_time_limit_ms=20_000) as address:
+    with datasette.start(path, plugin={"allow": [http_server.url]}) as address:
         halves = (f"rowid <= {files}", f"rowid > {files}")
         sql = "SELECT sum(width(u)) FROM t WHERE "
         http_server.reset()
         with ThreadPoolExecutor(2) as pool:
             sums = list(pool.map(lambda half: ask(f"{address}/data", sql + half)["rows"][0][0], halves))
         assert sums == [sum(range(100, 100 + files)), sum(range(100 + files, 100 + 2 * files))]
-    requests = http_server.requests()
-    assert len(requests) == 2 * files
-    first, second = (
-        [request.at for request in requests if int(Path(request.path).stem) // files == half] for half in (0, 1)
-    )
-    for times in (first, second):
-        assert max(sum(at <= other < at + delay / 1000 for other in times) for at in times) >= 16
-    both = sum(abs(one - other) < delay / 1000 for one, other in itertools.product(first, second))
-    assert both > files, "the two were under way together"
+    assert len(http_server.requests()) == 2 * files
 
 
 @pytest.mark.parametrize("plugin", [{}, {"allow": []}])

@@ -6,7 +6,6 @@ import datetime
 import gc
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -321,7 +320,7 @@ def test_a_forgotten_query_ends_at_once(con: dbapi.Connection) -> None:
 def test_an_interrupted_statement(con: dbapi.Connection) -> None:
     began = threading.Event()
     con.create_function("began", 0, began.set)
-    interrupter = threading.Thread(target=lambda: began.wait(20) and con.interrupt())
+    interrupter = threading.Thread(target=lambda: began.wait(60) and con.interrupt())
     interrupter.start()
     with pytest.raises(dbapi.OperationalError, match="interrupt"):
         con.execute(
@@ -363,13 +362,11 @@ def test_errors_of_mediasql_are_both(web: Web) -> None:
 
 def test_a_query_reads_ahead(con: dbapi.Connection, web: Web) -> None:
     con.execute("CREATE TABLE t(image IMAGE, width INT AS (width(image)))")
-    cursor = con.executemany("INSERT INTO t VALUES (?)", [(web.url(n, "slow/200/"),) for n in range(10)])
+    cursor = con.executemany("INSERT INTO t VALUES (?)", [(web.url(n, "together/8/"),) for n in range(10)])
     con.commit()
     assert cursor.rowcount == 10
     assert not web.asked()
     assert con.execute("SELECT width FROM t ORDER BY image").fetchall() == [(100 + n,) for n in range(10)]
-    requests = web.server.requests()
-    assert max(r.at for r in requests) - min(r.at for r in requests) < 1.0, "they were not made one after the other"
     con.execute("SELECT add_computed_column('t', 'height', 'height(image)')").fetchall()
     assert con.execute("SELECT DISTINCT height FROM t").fetchall() == [(50,)]
 
@@ -377,10 +374,8 @@ def test_a_query_reads_ahead(con: dbapi.Connection, web: Web) -> None:
 @pytest.mark.parametrize(("kind", "rows"), [(list, None), (iter, 64)])
 def test_many_executions_read_ahead(con: dbapi.Connection, web: Web, kind: Any, rows: int | None) -> None:
     con.execute("CREATE TABLE t(image IMAGE, width INT AS (width(image)) STORED)")
-    began = time.monotonic()
-    parameters = kind([(web.url(n, "slow/200/"),) for n in range(10)])
+    parameters = kind([(web.url(n, "together/8/" if n else ""),) for n in range(10)])
     cursor = con.executemany("INSERT INTO t VALUES (?)", parameters, readahead_rows=rows)
-    assert time.monotonic() - began < 1.5, "one after the other, that is 2 s"
     assert cursor.rowcount == 10
     assert max(web.asked().values()) == 1
     assert con.execute("SELECT sum(width) FROM t").fetchone() == (1045,)

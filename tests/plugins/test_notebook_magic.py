@@ -142,7 +142,7 @@ def test_an_executed_notebook(environment: Path) -> None:
     (environment / "a.png").write_bytes(picture("PNG", size=(30, 20)))
     sources = NOTEBOOK.format(folder=str(environment)).strip().split("\n---\n")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    NotebookClient(notebook, timeout=60, allow_errors=True, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=300, allow_errors=True, kernel_name="python3").execute()
     outputs = [cell.outputs for cell in notebook.cells]
     assert outputs[0] == outputs[1] == outputs[6] == outputs[10] == []
     photos = outputs[2][0].data

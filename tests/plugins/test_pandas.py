@@ -47,11 +47,9 @@ def test_a_bucket_is_a_frame(connection: sqlite3.Connection, tmp_path: Path) -> 
 def test_a_frame_is_read_ahead(connection: sqlite3.Connection, http_server: HttpServer) -> None:
     for number in range(40):
         http_server.put("frame", f"{number}.jpg", picture(100 + number, 50))
-    places = [f"{http_server.url}/slow/200/frame/{number}.jpg" for number in range(40)]
+    places = [f"{http_server.url}/together/16/frame/{number}.jpg" for number in range(40)]
     pandas.DataFrame({"image": places}).to_sql("many", connection, index=False)
     http_server.reset()
     frame = pandas.concat(pandas.read_sql("SELECT width(image) AS width FROM many", connection, chunksize=10))
     assert frame.width.tolist() == list(range(100, 140))
-    times = [request.at for request in http_server.requests()]
-    assert len(times) == 40
-    assert max(sum(at <= other < at + 0.2 for other in times) for at in times) >= 16
+    assert len(http_server.requests()) == 40

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -158,15 +157,14 @@ def test_transactions(engine: sa.Engine) -> None:
 def test_core(engine: sa.Engine, web: Web) -> None:
     photos = Photo.__table__
     with engine.begin() as con:
-        con.execute(sa.insert(photos), [{"image": web.url(n, "slow/200/"), "note": f"n{n}"} for n in range(9, -1, -1)])
+        rows = [{"image": web.url(n, "together/8/"), "note": f"n{n}"} for n in range(9, -1, -1)]
+        con.execute(sa.insert(photos), rows)
         assert not web.asked(), "INSERT makes no request"
-        began = time.monotonic()
         rows = con.execute(
             sa.select(photos.c.note, photos.c.width, sa.func.height(photos.c.image).label("height"))
             .where(photos.c.image.like("http%"), sa.func.width(photos.c.image) > 104)
             .order_by(photos.c.image)
         ).all()
-        assert time.monotonic() - began < 1.5, "one after the other, that is 2 s"
         assert rows == [(f"n{n}", 100 + n, 50) for n in range(5, 10)]
         assert max(web.asked().values()) == 1
         changed = con.execute(sa.update(photos).where(photos.c.width < 102).values(note=None))

@@ -51,7 +51,7 @@ def run(folder: Path, url: str) -> subprocess.Popen[str]:
 
 
 def passed(process: subprocess.Popen[str]) -> set[str]:
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=1200)
     # The name of a test contains the driver and the version of SQLite.
     found = re.findall(r"^PASSED test_suite\.py::(\w+?)_sqlite\+\w+(::.*)$", output, re.MULTILINE)
     assert found, output[-3000:]

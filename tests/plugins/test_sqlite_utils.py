@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -22,6 +21,7 @@ from mediasql.sql.loadable import loading
 from tests import store
 from tests.servers.http import HttpServer
 from tests.sql.conftest import Web, picture
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("loadable")
 PROGRAM = [sys.executable, "-m", "sqlite_utils"]
@@ -259,14 +259,13 @@ def test_a_variable_that_is_not_valid(database: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_interrupted_column_leaves_nothing(database: Path, web: Web) -> None:
-    objects(database, f"UPDATE photos SET image = '{web.url(1, 'slow/60000/')}' RETURNING image")
+    objects(database, f"UPDATE photos SET image = '{web.url(1, 'hang/')}' RETURNING image")
     plain = sqlite3.connect(database)
     before = list(plain.iterdump())
     web.asked()
     command = [*PROGRAM, "media", "add-column", str(database), "photos", "w", "width(image)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not web.server.requests():
-            os.sched_yield()
+        eventually(lambda: process.poll() is not None or web.server.requests())
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=120)
     assert process.returncode == 1
