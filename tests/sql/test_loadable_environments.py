@@ -156,6 +156,11 @@ def test_another_python_than_this_process_has(tmp_path: Path) -> None:
     assert "3.11 or later is needed" in out
 
 
+def test_the_compiler_has_nothing_to_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CC", " ".join([*build.compiler(), "-Werror"]))
+    assert build.build(tmp_path / build.NAME).exists()
+
+
 def test_building_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CC", "no-such-compiler")

@@ -61,8 +61,8 @@ def refresh_computed_columns(session: Session, table: str) -> str:
 
 @function(deterministic=False, directonly=True)
 def media_config(session: Session, name: str) -> Any:
-    """One option of this connection's configuration. Credentials in `storage_options` are not shown. `readahead` is
-    'off: ' and the reason where it is on, and the APSW of this process does not let mediasql read ahead.
+    """One option of this connection's configuration. Credentials in `storage_options` are not shown. Where `readahead`
+    is on, and APSW does not let mediasql see the statements to read ahead of, it is 'off: ' with the reason.
 
     sql> SELECT media_config('timeout'), media_config('on_error')
     60.0|null

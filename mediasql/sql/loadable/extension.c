@@ -7,6 +7,7 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,22 +204,23 @@ static char *import_error(void) {
 
 /* Whether the functions of SQLite can be called. */
 static int use_routines(Routines routines, char **error) {
+  static pthread_mutex_t looking = PTHREAD_MUTEX_INITIALIZER; /* hosts may load it in several threads */
   char message[512] = "";
   struct sqlite found = {0};
-  if (routines == routines_in_use) return 1;
-  if (sqlite_ready(&found, routines, message, sizeof message)) {
-    if (!routines_in_use || routines_in_use == routines) { /* another thread of this library may have come first */
-      sqlite = found;
-      routines_in_use = routines;
-      return 1;
-    }
-    /* What SQLite passes to a function does not tell which library it is of. */
+  pthread_mutex_lock(&looking);
+  if (!routines_in_use && sqlite_ready(&found, routines, message, sizeof message)) {
+    sqlite = found;
+    routines_in_use = routines;
+  }
+  int usable = routines == routines_in_use;
+  /* What SQLite passes to a function does not tell which library it is of. */
+  if (!usable && !*message && sqlite_ready(&found, routines, message, sizeof message))
     snprintf(message, sizeof message,
              "mediasql: another SQLite library of this process has loaded this extension already; use one of them");
-  }
-  if (found.mprintf) *error = found.mprintf("%s", message);
-  else fprintf(stderr, "%s\n", message); /* SQLite frees what it is told with a function that is not known */
-  return 0;
+  pthread_mutex_unlock(&looking);
+  if (!usable && found.mprintf) *error = found.mprintf("%s", message);
+  else if (!usable) fprintf(stderr, "%s\n", message); /* with which function SQLite frees what it is told is not known */
+  return usable;
 }
 
 EXPORT int sqlite3_mediasql_init(sqlite3 *database, char **error, Routines routines) {

@@ -57,7 +57,7 @@ static int unlike(char *message, size_t size, const char *name, int slot, const 
 static int version_of(Routines table, const char **text, char *message, size_t size) {
   Function get_number = table[SLOT_libversion_number], get_text = table[SLOT_libversion];
   Dl_info info;
-  char found[64] = "no function of a library";
+  char found[128] = "no function of a library";
   int major = 0, minor = 0, patch = 0, number = 0;
   if (dladdr((void *)get_number, &info) && dladdr((void *)get_text, &info)) {
     snprintf(found, sizeof found, "another function");
@@ -79,7 +79,7 @@ int sqlite_ready(struct sqlite *found, Routines table, char *message, size_t siz
   const char *text = NULL, *missing = NULL;
   int version = version_of(table, &text, message, size);
   if (!version) return 0;
-  if (!misplaced("mprintf", table[SLOT_mprintf])) *(Function *)&found->mprintf = table[SLOT_mprintf];
+  if (!misplaced("mprintf", table[SLOT_mprintf])) found->mprintf = (char *(*)(const char *, ...))table[SLOT_mprintf];
   if (version < OLDEST) {
     snprintf(message, size, "mediasql: SQLite %d.%d or later is needed; this is %s", OLDEST / 1000000,
              OLDEST / 1000 % 1000, text);
@@ -89,7 +89,7 @@ int sqlite_ready(struct sqlite *found, Routines table, char *message, size_t siz
     if (all[at].since <= version && misplaced(all[at].name, table[all[at].slot]))
       return unlike(message, size, all[at].name, all[at].slot, "another function");
 #define X(result, name, parameters)                                                                                    \
-  if (SINCE_##name <= version && !(*(Function *)&found->name = table[SLOT_##name])) missing = #name;
+  if (SINCE_##name <= version && !(found->name = (result(*) parameters)table[SLOT_##name])) missing = #name;
   SQLITE(X)
 #undef X
   if (missing) snprintf(message, size, "mediasql: this SQLite (%s) was built without sqlite3_%s", text, missing);
