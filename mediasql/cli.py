@@ -47,19 +47,17 @@ class Shell(apsw.shell.Shell):
         super().handle_exception()
 
     def process_sql(self, sql: str, bindings: Any = None, internal: bool = False, summary: Any = None) -> None:
-        before = _failures(self.db)
+        session = session_of(self.db)
+        before = session.failures.total
         try:
-            super().process_sql(sql, bindings, internal, summary)
+            with session.transients.shown_otherwise():
+                super().process_sql(sql, bindings, internal, summary)
         finally:
-            failed = _failures(self.db) - before
+            failed = session.failures.total - before
             if failed and not internal:
                 self.stdout.flush()
                 what = "1 value failed and is" if failed == 1 else f"{failed} values failed and are"
                 self.write_error(f"{what} NULL; to see why: SELECT * FROM media_errors\n")
-
-
-def _failures(connection: apsw.Connection) -> int:
-    return session_of(connection).failures.total
 
 
 def main(arguments: list[str] | None = None) -> None:

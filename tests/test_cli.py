@@ -107,6 +107,12 @@ def test_failures_are_counted_for_each_statement() -> None:
     assert shell(script=script) == ("1\n", one, 0)
 
 
+def test_what_failed_for_the_moment_is_told_once(http_server: HttpServer) -> None:
+    failing = f"SELECT width('{http_server.at('s/500/a.jpg')}') IS NULL"
+    one = "1 value failed and is NULL; to see why: SELECT * FROM media_errors\n"
+    assert shell(":memory:", failing, MEDIASQL_TIMEOUT="0.2", PYTHONWARNINGS="error::UserWarning") == ("1\n", one, 0)
+
+
 class Terminal:
     """The shell on a pseudo-terminal."""
 

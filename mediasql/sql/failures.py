@@ -47,11 +47,16 @@ _KINDS: list[tuple[type[MediaError], str]] = [
 
 
 class Failures:
-    """What failed, by URL and function; the oldest are forgotten beyond 100,000."""
+    """What failed, by URL and function; the oldest are forgotten beyond 100,000.
+
+    total      values that ever failed
+    transient  those of them that failed for the moment, and may be read by the same statement later
+    """
 
     def __init__(self) -> None:
         self._all: OrderedDict[tuple[str, str], Failure] = OrderedDict()
         self.total = 0
+        self.transient = 0
 
     def add(self, url: str, function: str, error: MediaError) -> None:
         now = time.time()
@@ -62,6 +67,7 @@ class Failures:
             failure = replace(failure, attempts=known.attempts + 1, first_time=known.first_time)
         self._all[url, function] = failure
         self.total += 1
+        self.transient += isinstance(error, TransientError)
         if len(self._all) > MOST:
             self._all.popitem(last=False)
 

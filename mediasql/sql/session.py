@@ -16,6 +16,7 @@ from ..errors import (
     NotFound,
     TransientError,
     UsageError,
+    redact,
 )
 from ..media.answers import opened
 from ..media.probe import Answer, Want, probe_bytes
@@ -31,6 +32,7 @@ from .leases import Leases
 from .listings import Listings
 from .memory import NEVER, Memory, Reader
 from .scout import Noted, Scout
+from .transients import StatementEnds, Transients
 
 if TYPE_CHECKING:
     from .revalidation import Revalidation
@@ -40,7 +42,7 @@ MOST_FAILED = 50_000  # objects
 VALUES_AGE = 60.0  # seconds, or `max_age` where that is less
 
 
-class Statement(Protocol):
+class Statement(StatementEnds, Protocol):
     """What the SQLite binding tells about the statement that calls us."""
 
     @property
@@ -92,6 +94,7 @@ class Session:
         self.config = config
         self.statement = statement
         self.failures = Failures()
+        self.transients = Transients(statement)
         self.row: Callable[..., Any] | None = None  # while computed columns are filled or refreshed: counts
         self.revalidation: Revalidation | None = None  # while computed columns are refreshed
         self._interrupted = interrupted
@@ -336,16 +339,23 @@ class Session:
         """Decide on the failure of a call: return for NULL, or raise. Of wrong calls only refusals are recorded."""
         if self.scout.active:  # the outer run will come to it
             return
-        explained = error.again(f"{function}({shown(arguments)}): {error}")
+        call = f"{function}({shown(arguments)})"
+        explained = error.again(f"{call}: {error}")
         if isinstance(error, UsageError):
             self.refused(function, arguments, error)
             raise explained from error
         self.failures.add(about(arguments), function, error)
         if self.revalidation is not None:
             self.revalidation.failed_call(about(arguments), error)
-        if self.config.on_error == "raise" or (isinstance(error, TransientError) and self.statement.writing):
+        is_transient = isinstance(error, TransientError)
+        try:
+            if self.config.on_error == "raise" or (is_transient and self.statement.writing):
+                raise explained from error
+            if is_transient:
+                self.transients.add(redact(call), str(error))
+        except Exception:
             self.ahead.cancel()  # nobody will come for what follows
-            raise explained from error
+            raise
 
     def refused(self, function: str, arguments: tuple[Any, ...], error: MediaError) -> None:
         """Record what the policy forbade, and no other failure: somebody tries what a database must not reach."""
@@ -359,6 +369,7 @@ class Session:
 
     def close(self) -> None:
         """Close network connections. The session opens them again when it is used."""
+        self.transients.flush()
         for key, at, answer in self.ahead.leftovers(()):
             self.memory.keep(key, at, answer)
         self.ahead.close()

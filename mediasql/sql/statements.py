@@ -7,10 +7,11 @@ first step. The rule is that of `liveness`: in doubt a value is needed, and in d
 
 from __future__ import annotations
 
+import gc
 import sys
 import weakref
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Protocol
 
@@ -86,6 +87,44 @@ class Statements:
         if self._api is None:
             return bool(self._connection.txn_state() == apsw.SQLITE_TXN_WRITE)
         return any(not statement.readonly and not statement.gave_a_row for statement in self.running())
+
+    def calling(self, likely: Sequence[Hashable]) -> Hashable:
+        """The execution whose function is being called; None where nobody can tell. In doubt the last of `likely`.
+
+        One that gave no row yet is in its first step. Which of the others is stepped, SQLite does not tell.
+        """
+        running = self.running()
+        first_step = [each.execution for each in running if not each.gave_a_row]
+        others = [each.execution for each in running]
+        known = [execution for execution in likely if execution in others]
+        return max(first_step) if first_step else known[-1] if known else max(others, default=None)
+
+    def is_over(self, execution: Hashable) -> bool:
+        """Whether an execution that `calling` told has ended; in doubt not. None, which is any, always has."""
+        return not self._busy and execution not in [each.execution for each in self.running()]
+
+    def cursors(self) -> list[Any]:
+        """The cursors of the connection, which APSW does not list. The garbage collector looks through all objects."""
+        return [found for found in gc.get_referrers(self._connection) if isinstance(found, apsw.Cursor)]
+
+    def trace(self, began: Callable[[], None], closes: Callable[[], None]) -> bool:
+        """Call `began()` before each statement, `closes()` when the connection closes. Whether that can be done."""
+
+        def event(told: dict[str, Any]) -> None:
+            if told["code"] == apsw.SQLITE_TRACE_CLOSE:
+                closes()
+            elif not told["trigger"]:
+                began()
+
+        self._connection.trace_v2(apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_CLOSE, event, id=self)
+        return True
+
+    def untrace(self) -> None:
+        """Call what `trace` was given no more."""
+        connection = self._reference()
+        if connection is not None:
+            with suppress(apsw.ConnectionClosedError):
+                connection.trace_v2(0, None, id=self)
 
     @contextmanager
     def unwatched(self) -> Iterator[None]:

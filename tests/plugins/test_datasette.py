@@ -126,6 +126,39 @@ def test_nothing_is_reached_unless_it_is_allowed(
     assert web.requests() == []
 
 
+BANNER = re.compile(r'<p class="message-warning">([^<]*)</p>')
+
+
+def test_a_page_tells_that_something_could_not_be_read_for_the_moment(
+    datasette: Open,
+    database: Any,
+    web: HttpServer,
+    recwarn: pytest.WarningsRecorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mediasql.storage.fetch.FIRST_DELAY", 0.0)
+    failing = [web.at(f"s/500/ds/{name}.jpg") for name in "ab"]
+    path = database("CREATE TABLE t(u, w INT AS (width(u)))", *[(url,) for url in [*failing, web.at("ds/none.jpg")]])
+    database("CREATE TABLE t(u)", name="other")
+    ds = datasette(path, path.with_name("other.db"), allow=[web.url], settings={"sql_time_limit_ms": 60_000})
+    query = {"sql": "SELECT u FROM t WHERE w > 5"}
+    page = get(ds, "/data", params=query)
+    (banner,) = BANNER.findall(page.text)
+    assert banner.startswith("2 values could not be read for the moment and are NULL, so rows may be missing")
+    assert failing[0] in banner
+    assert "500" in banner
+    assert "Media errors" in banner
+    assert "0 results" in page.text
+    assert "ds_messages" not in page.cookies, "it is for this page"
+    (banner,) = BANNER.findall(get(ds, "/data/t").text)
+    assert banner.startswith("2 values")
+    # Missing for good is another matter, and what failed for another page or database is told there.
+    assert not BANNER.search(get(ds, "/data", params={"sql": f"SELECT width('{web.at('ds/none.jpg')}')"}).text)
+    assert not BANNER.search(get(ds, "/other/t").text)
+    assert not BANNER.search(get(ds, "/").text)
+    assert not [warning for warning in recwarn if issubclass(warning.category, mediasql.MediaWarning)]
+
+
 @pytest.mark.parametrize(
     ("plugin", "message"),
     [

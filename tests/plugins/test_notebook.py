@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -114,6 +115,23 @@ def test_a_table_of_media(media: mediasql.MediaConnection, sample_environment: s
     assert page.cells[10] == "s3://media-samples/photos/none.jpg404 Not Found (NoSuchKey)"
     assert page.cells[12:14] == ["NULL", "NULL1 value failed and is NULL; to see why: SELECT * FROM media_errors"
                                  "1 cell says why there is nothing to see or hear"]  # fmt: skip
+
+
+def test_what_failed_for_the_moment_is_told_below(
+    con: mediasql.MediaConnection, http_server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mediasql.storage.fetch.FIRST_DELAY", 0.0)
+    failing, missing = http_server.at("s/500/a.jpg"), http_server.at("none.jpg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", mediasql.MediaWarning)
+        shown = str(con.show("SELECT width(column1) AS w FROM (VALUES (?), (?))", (failing, missing)))
+        alone = str(con.show("SELECT count(*) FROM (SELECT 1) WHERE width(?) > 5", (failing,)))
+        con.execute("SELECT 1")
+    moment = "could not be read for the moment, so rows may be missing; the same statement asks again"
+    assert "2 values failed and are NULL; to see why: SELECT * FROM media_errors" in shown
+    assert f"1 of these values {moment}" in shown
+    assert "1 value failed and is NULL" in alone
+    assert f"That value {moment}" in alone
 
 
 def test_media_is_found_by_type_by_name_and_by_bytes(con: mediasql.MediaConnection, tmp_path: Path) -> None:

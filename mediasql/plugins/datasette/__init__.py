@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from datasette import hookimpl
 
 from . import errors_page, serving
+from .banner import add_banner, counting
 from .cells import render
 from .reach import begin, reach_of
 
@@ -29,6 +31,19 @@ def prepare_connection(conn: Any, database: str, datasette: Any) -> None:
 def render_cell(value: Any, column: str, table: str | None, database: str, datasette: Any) -> Any:
     """Thumbnails and players for media; None, or what comes to None, for everything else."""
     return render(datasette, database, table, column, value)
+
+
+@hookimpl
+def asgi_wrapper(datasette: Any) -> Any:
+    """Note with each request what had failed before."""
+    return partial(counting, datasette=datasette)
+
+
+@hookimpl
+def extra_template_vars(database: str | None, request: Any, datasette: Any) -> dict[str, Any]:
+    """Add the banner. This hook is the last before the page is rendered, and after its statements ran."""
+    add_banner(datasette, database, request)
+    return {}
 
 
 @hookimpl

@@ -25,12 +25,38 @@ from ...storage.store import Store
 NAME = "mediasql"  # in Datasette's configuration
 _MOST_PICTURES = 1000  # of 10 KB at most
 _PICTURE_AGE = 300.0  # seconds
+_MOST_CALLS = 10_000
 
 T = TypeVar("T")
 
 
 class BadConfiguration(StartupError, click.ClickException):  # type: ignore[misc]
     """The plugin's configuration is not valid; the program shows the message and no traceback."""
+
+
+class Unread:
+    """Calls of SQL functions that failed for the moment. Any thread may add."""
+
+    def __init__(self) -> None:
+        self.added = 0
+        self._lock = threading.Lock()
+        self._last: OrderedDict[str, tuple[int, str]] = OrderedDict()  # by call, the last that failed at the end
+
+    def add(self, call: str, reason: str) -> None:
+        with self._lock:
+            self.added += 1
+            self._last[call] = self.added, reason
+            self._last.move_to_end(call)
+            if len(self._last) > _MOST_CALLS:
+                self._last.popitem(last=False)
+
+    def since(self, before: int) -> list[str]:
+        """Return which calls failed, and why, since there were `before` added; each call once, the first first.
+
+        A page makes several statements of a table, in which the same call may fail.
+        """
+        with self._lock:
+            return [f"{call}: {reason}" for call, (number, reason) in self._last.items() if number > before]
 
 
 class Reach:
@@ -54,6 +80,7 @@ class Reach:
         self.config = Config.load(**{"allow": [], **given, "profile": "hosted"})
         self.store = Store(self.config)
         self.failures = Failures()  # of cells, and of the SQL of all connections
+        self.unread = Unread()
         self.pictures: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
 
     @property
@@ -79,7 +106,9 @@ class Reach:
 
     def attach(self, connection: Any) -> None:
         """Give an `sqlite3.Connection` functions and tables, with this configuration."""
-        attach(connection, self.config).failures = self.failures
+        session = attach(connection, self.config)
+        session.failures = self.failures
+        session.transients.instead = self.unread.add
 
     def location(self, url: str) -> Location:
         """The Location of a URL that may be reached. Raises MediaError for others."""
@@ -112,6 +141,12 @@ def reach_of(datasette: Any, database: str) -> Reach:
         if database not in known:
             known[database] = Reach(datasette.plugin_config(NAME, database=database) or {})
         return known[database]
+
+
+def known(datasette: Any) -> dict[str, Reach]:
+    """The databases of which a Reach was made."""
+    with _lock:
+        return dict(_known.get(datasette, {}))
 
 
 def begin(datasette: Any) -> None:

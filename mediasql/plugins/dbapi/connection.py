@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from ...connection import MediaConnection
+from ...connection import MediaConnection, session_of
 from ...connection import connect as _connect
 from . import errors
 from .cursor import Cursor
@@ -55,6 +55,7 @@ class Connection:
     def __init__(self, connection: MediaConnection, isolation_level: str | None = "") -> None:
         self._connection: MediaConnection | None = connection
         self._isolation_level: str | None = None
+        self.transients = session_of(connection).transients  # of whose statements its cursors see the end
         self.interrupted = False
         self.isolation_level = isolation_level
 

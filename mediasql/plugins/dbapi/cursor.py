@@ -52,6 +52,7 @@ class Cursor:
         self._connection: Connection | None = connection
         self._cursor = connection.apsw.cursor()
         self._errors = Translating(connection)
+        self._transients = connection.transients
         self._sql = ""
         self._parameters: Parameters = ()
         self._begun = self._counts = False
@@ -187,7 +188,8 @@ class Cursor:
         return found[0] if found else self.description or ()
 
     def _finish(self) -> None:
-        """All rows were fetched: now SQLite tells how many it changed."""
+        """All rows were fetched: now SQLite tells how many it changed, and values that failed are warned of."""
+        self._transients.look()
         if self._counts:
             self.rowcount = self._open().changes()
             self._counts = False

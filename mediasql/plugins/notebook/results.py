@@ -90,15 +90,16 @@ def show(
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise UsageError(f"show: rows is {rows!r}; a whole number of 1 or more is needed")
     session = session_of(connection)
-    failures, changes = session.failures.total, connection.total_changes()
+    failed, transient, changes = session.failures.total, session.failures.transient, connection.total_changes()
     table: _Table | None = None
-    with _heard(connection):
+    with _heard(connection), session.transients.shown_otherwise():
         for statement, columns, given, readonly in _statements(connection, sql, bindings):
             if columns:
                 table = _read(session, connection, statement, columns, given, rows, readonly)
             else:
                 connection.execute(statement, given)
-    notes = _notes(table, rows, session.failures.total - failures, connection.total_changes() - changes)
+    failed, transient = session.failures.total - failed, session.failures.transient - transient
+    notes = _notes(table, rows, failed, transient, connection.total_changes() - changes)
     if table is None:
         return Shown((), (), notes)
     return Shown(tuple(name for name, _ in table.columns), tuple(map(tuple, table.rows)), notes)
@@ -205,7 +206,7 @@ def _heard(connection: apsw.Connection) -> Iterator[None]:
         connection.set_progress_handler(None, id=handler)
 
 
-def _notes(table: _Table | None, rows: int, failed: int, changed: int) -> tuple[str, ...]:
+def _notes(table: _Table | None, rows: int, failed: int, transient: int, changed: int) -> tuple[str, ...]:
     notes = []
     if table is None:
         notes.append(f"{changed} row{'' if changed == 1 else 's'} changed" if changed else "Done")
@@ -218,6 +219,9 @@ def _notes(table: _Table | None, rows: int, failed: int, changed: int) -> tuple[
     if failed:
         what = "1 value failed and is" if failed == 1 else f"{failed} values failed and are"
         notes.append(f"{what} NULL; to see why: SELECT * FROM media_errors")
+    if transient:
+        what = "That value" if failed == 1 else f"{transient} of these values"
+        notes.append(f"{what} could not be read for the moment, so rows may be missing; the same statement asks again")
     if table is not None and table.reasons:
         what = "1 cell says" if table.reasons == 1 else f"{table.reasons} cells say"
         notes.append(f"{what} why there is nothing to see or hear")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -30,6 +33,15 @@ class HostStatements(Statements):
             with self.unwatched():
                 self._known[1][sql] = self._calls_nobody(sql, self._api.parameters(write))
         return self._known[1][sql]
+
+    def cursors(self) -> list[Any]:
+        """The cursors of Python's `sqlite3`, of whatever connection: SQLite tells its own objects, not Python's."""
+        module = sys.modules.get("sqlite3")
+        return [] if module is None else [found for found in gc.get_objects() if isinstance(found, module.Cursor)]
+
+    def trace(self, began: Callable[[], None], closes: Callable[[], None]) -> bool:
+        """SQLite has one tracer for each connection, and cannot tell whether the host set one."""
+        return False
 
     def _calls_nobody(self, sql: str, parameters: int) -> bool:
         """Whether all functions that a statement calls are SQLite's own or ours."""
