@@ -34,15 +34,21 @@ from typing import Self
 
 
 class MediaError(Exception):
-    """Base of all errors. `status` is the HTTP status where one was received."""
+    """Base of all errors. `status` is the HTTP status where one was received.
+
+    `no_store` is True where the server forbids to keep its answer, even such a one (Cache-Control: no-store).
+    """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(redact(message))
         self.status = status
+        self.no_store = False
 
     def again(self, message: str | None = None) -> Self:
         """The same error anew, to keep or to raise: one that was raised holds on to all the frames it went through."""
-        return type(self)(str(self) if message is None else message, status=self.status)
+        error = type(self)(str(self) if message is None else message, status=self.status)
+        error.no_store = self.no_store
+        return error
 
 
 class MediaWarning(UserWarning):

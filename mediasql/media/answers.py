@@ -22,7 +22,7 @@ import apsw
 
 from ..config import Config
 from ..storage import forking
-from ..storage.cache import place
+from ..storage.cache import forbidden, place
 from ..storage.cache.database import AHEAD, Database
 from ..storage.cache.identity import Identity
 from . import records
@@ -91,6 +91,7 @@ class Answers:
         self._scope_ids: dict[str, int] = {}
         self._kept = Scopes(self._read)
         self.begin_anew()
+        forbidden.tell(self)
         atexit.register(self.close)
 
     def begin_anew(self) -> None:
@@ -172,6 +173,16 @@ class Answers:
     def forget(self, identity: Identity) -> None:
         """Know nothing of this object any more."""
         self._enqueue(identity, None)
+
+    def forbidden(self, identity: Identity, url: str) -> None:
+        """See `forbidden.Keeper`."""
+        if identity in self._waiting:
+            known = self._waiting[identity] is not None
+        else:
+            known = self._kept.may_hold(identity) and bool(self._read(records.ANSWER, (identity.key, identity.scope)))
+        if known:
+            self.forget(identity)
+            self.outdate()
 
     def forget_all(self, key: str) -> None:
         """Know nothing of objects with this key, of whichever scope."""

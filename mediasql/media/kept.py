@@ -70,6 +70,11 @@ _FAILURES = {kind.__name__: kind for kind in (errors.NotFound, errors.Forbidden,
 _DECODING = errors.DecodeError.__name__
 
 
+def is_of_statement(outcome: Outcome) -> bool:
+    """Whether the store forbids to keep this outcome, so that the statement that asked is the only one to have it."""
+    return outcome.object.no_store if isinstance(outcome, Answer) else outcome.no_store
+
+
 def is_kept(outcome: Outcome) -> bool:
     """Whether another statement should have this outcome too."""
     return isinstance(outcome, Answer) or type(outcome).__name__ in _FAILURES

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import IO
 
@@ -238,7 +238,9 @@ class _Probe:
         if changed(self._object, chunk.info):
             raise _Changed
         if self._object.size is None:
-            self._object = chunk.info
+            self._object = replace(chunk.info, no_store=chunk.info.no_store or self._object.no_store)
+        elif chunk.info.no_store:
+            self._object = replace(self._object, no_store=True)
         if chunk.checked is not None:
             self._checked = min(chunk.checked, self._checked or chunk.checked)
         self._known.add(start, chunk.data)

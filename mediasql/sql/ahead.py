@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from weakref import WeakSet
 
@@ -303,9 +303,11 @@ class Ahead:
             if item.known is not None:
                 read = _unless(item.known.object, read)
             outcome = await probe(read, extension=location.extension, want=item.want, plan=self._plan)
-        except NotModified:
+        except NotModified as answer:
             assert item.known is not None
             outcome = item.known
+            if answer.no_store:
+                outcome = replace(outcome, object=replace(outcome.object, no_store=True))
         except MediaError as error:
             outcome = error.again()
         except Exception as error:  # whatever it is, somebody waits for an outcome

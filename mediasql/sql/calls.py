@@ -134,7 +134,13 @@ class _Prefetch(_Whole):
             return await of_one_version(lambda: self._read(ticket))
 
     async def _read(self, ticket: Ticket) -> int:
-        return sum([len(data) async for data in self.chunks(ticket)])
+        size = 0
+        async for chunk in ticket.store.parts(self.location):
+            if chunk.info.no_store:
+                raise Unsupported("it cannot be fetched ahead: its server forbids to keep it (Cache-Control: no-store)")
+            ticket.hold(len(chunk.data))
+            size += len(chunk.data)
+        return size
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import MediaError, NotFound
 from ..media.answers import DELAY, Answers
-from ..media.kept import Kept, Outcome, found, is_failure, is_kept
+from ..media.kept import Kept, Outcome, found, is_failure, is_kept, is_of_statement
 from ..media.probe import Answer
 from ..storage.cache.database import AHEAD
 from ..storage.cache.identity import Identity, is_plain
@@ -103,6 +103,7 @@ class Memory:
         self._store = store
         # What was loaded with others is as it was on disk until somebody asks.
         self._known: OrderedDict[Hashable, tuple[float, Outcome | Kept]] = OrderedDict()
+        self._forbidden: deque[str] = deque()  # URLs of which nothing may be known any more
         self._reader = Reader()
         self.recalled: Hashable = None  # the last that was found and is on disk
         self._absent: dict[Hashable, Place] = {}  # not on disk, but may come there
@@ -115,6 +116,8 @@ class Memory:
         if self.disk is not None and self.disk.generation != self._generation:
             self._generation = self.disk.generation
             self.clear()
+        while self._forbidden:
+            self._known.pop(self._forbidden.popleft(), None)
         if key not in self._known and (self.disk is None or key in self._absent or not self._load(self.disk, key)):
             return None
         return self.here(key)
@@ -139,7 +142,13 @@ class Memory:
         return at, outcome
 
     def keep(self, key: Hashable, at: float, outcome: Outcome) -> float:
-        """Know an outcome, which was so at that time, or before where it comes from bytes on disk. Returns when."""
+        """Know an outcome, which was so at that time, or before where it comes from bytes on disk. Returns when.
+
+        What no other statement may have is not known afterwards, nor what was known of the object before.
+        """
+        if is_of_statement(outcome):
+            self._known.pop(key, None)
+            return at
         if not is_kept(outcome) or (isinstance(key, tuple) and not isinstance(outcome, Answer)):
             return at  # whether a local file may be read costs nothing to ask, and changes without its time
         if isinstance(outcome, Answer) and outcome.checked is not None:
@@ -194,6 +203,13 @@ class Memory:
         if self.disk is not None and (place := self._place(key)) is not None:
             self.disk.forget(place[0])
             self._generation = self.disk.outdate()
+
+    def forbid(self, url: str) -> bool:
+        """Know nothing of this object from the next look on. Whether anything was known. From any thread."""
+        if url not in self._known:
+            return False
+        self._forbidden.append(url)
+        return True
 
     def clear(self) -> None:
         """Know only what is on disk."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import DecodeError
 from ..media.decoding import decoded
@@ -15,7 +15,7 @@ from ..media.sparse import Segments
 from ..media.thumbnail import thumbnail
 from ..storage.fetch import Changed, of_one_version
 from ..storage.location import Location
-from ..storage.providers.base import PART, changed
+from ..storage.providers.base import PART, ObjectInfo, changed
 from ..storage.store import Store
 from .workshop import Ticket
 
@@ -46,15 +46,22 @@ class Picture:
         make = partial(thumbnail, width=self.width, height=self.height, most_bytes=self.most_bytes)
         if isinstance(self.value, bytes):
             return await ticket.in_thread(partial(make, self.value))
-        return await drawn(ticket.store, Location.parse(self.value), make, ticket)
+        return (await drawn(ticket.store, Location.parse(self.value), make, ticket)).picture
 
 
-async def drawn(store: Store, location: Location, make: Callable[[Any], bytes], ticket: Ticket | None = None) -> bytes:
+class Drawn(NamedTuple):
+    """A picture, and what the store said of the object that it was made of."""
+
+    picture: bytes
+    info: ObjectInfo
+
+
+async def drawn(store: Store, location: Location, make: Callable[[Any], bytes], ticket: Ticket | None = None) -> Drawn:
     """What `make`, in a thread, draws of the file it is given; `ticket` is told how much is held. Raises MediaError."""
     return await of_one_version(partial(_drawn, store, location, make, ticket))
 
 
-async def _drawn(store: Store, location: Location, make: Callable[[Any], bytes], ticket: Ticket | None) -> bytes:
+async def _drawn(store: Store, location: Location, make: Callable[[Any], bytes], ticket: Ticket | None) -> Drawn:
     read = store.keeper(location, time.monotonic() + store.config.timeout)
     # Most images are needed as a whole, and mostly that is one request.
     timed = KINDS.get(location.extension) in ("video", "audio")
@@ -79,4 +86,4 @@ async def _drawn(store: Store, location: Location, make: Callable[[Any], bytes],
             raise Changed
         return chunk.data
 
-    return await decoded(load, first.info.size, known, make)
+    return Drawn(await decoded(load, first.info.size, known, make), first.info)

@@ -19,8 +19,11 @@ from ..errors import (
     redact,
 )
 from ..media.answers import opened
+from ..media.kept import is_of_statement
 from ..media.probe import Answer, Want, probe_bytes
 from ..storage import loop
+from ..storage.cache import forbidden
+from ..storage.cache.identity import Identity
 from ..storage.location import Location
 from ..storage.providers.base import Entry, ObjectInfo, changed
 from ..storage.providers.local import local_path
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from .revalidation import Revalidation
 
 MOST_VALUES = 200_000
-MOST_FAILED = 50_000  # objects
+MOST_OF_STATEMENT = 50_000  # objects
 VALUES_AGE = 60.0  # seconds, or `max_age` where that is less
 
 
@@ -108,11 +111,13 @@ class Session:
         self.memory = Memory(self.store, opened(config))
         if self.memory.disk is not None:
             self.memory.disk.tell(self)
+        forbidden.tell(self)
         self._values: list[dict[str, Any]] = []
         self.remembered_until = 0.0
         self.good_until = float("inf")  # of the last answer; a time.monotonic()
-        self._failed: dict[Any, Answer | MediaError] = {}
-        self._failed_in: Hashable = None
+        # Outcomes that hold for one statement: what failed, and what its store forbids to keep.
+        self._of_statement: dict[Any, Answer | MediaError] = {}
+        self._of_moment: Hashable = None
         self._began: tuple[Hashable, float] = (None, 0.0)  # the statement that asked last, and since when it is known
         self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.OBJECT, Answer(ObjectInfo(size=0)))
 
@@ -172,22 +177,24 @@ class Session:
         if self.scout.active:
             return self._foreseen(wanted)
         self._statement_began()
-        if self._failed and self._failed_in != (moment := self.statement.moment):
-            self._failed.clear()
-            self._failed_in = moment
-        answer: Outcome | None = self._failed.get(key)
+        if self._of_statement and self._of_moment != (moment := self.statement.moment):
+            self._of_statement.clear()
+            self._of_moment = moment
+        answer = self._held(key, want)
         if self.revalidation is not None:
             answer = self.revalidation.outcome(wanted, known, answer)
         elif answer is None:
             answer = self.ask(wanted)
+        assert isinstance(answer, Answer | MediaError)
+        if is_of_statement(answer):
+            self.good_until = NEVER
+        if is_of_statement(answer) or (isinstance(answer, MediaError) and not isinstance(answer, UsageError)):
+            if len(self._of_statement) >= MOST_OF_STATEMENT:
+                self._of_statement.pop(next(iter(self._of_statement)))
+            self._of_statement[key] = answer
+            self._of_moment = self.statement.moment
         if isinstance(answer, MediaError):
-            if not isinstance(answer, UsageError):
-                if len(self._failed) >= MOST_FAILED:
-                    self._failed.pop(next(iter(self._failed)))
-                self._failed[key] = answer
-                self._failed_in = self.statement.moment
             raise answer.again()
-        assert isinstance(answer, Answer)
         return answer
 
     def ask(self, wanted: Wanted) -> Outcome:
@@ -198,13 +205,18 @@ class Session:
             self._is_good(self.memory.keep(wanted.key, now, outcome))
         return outcome
 
+    def _held(self, key: Hashable, want: Want) -> Outcome | None:
+        """What holds for the statement under way, if it tells as much as is wanted."""
+        outcome = self._of_statement.get(key)
+        return None if isinstance(outcome, Answer) and not outcome.satisfies(want) else outcome
+
     def refresh(self, url: str) -> bool:
         """Ask the store about an object now. Whether it is another than was known. Raises MediaError."""
         key = self.version(url)
         known = self.memory.find(key)
         self.memory.expire(key)
         self.forget_values()
-        self._failed.pop(key, None)
+        self._of_statement.pop(key, None)
         want = Want.HEADER if known is not None and isinstance(known[1], Answer) and known[1].info else Want.OBJECT
         answer = self.answer(url, want, anew=True)
         self.memory.outdate()  # not before the answer is kept, or they would take the old one again
@@ -254,7 +266,7 @@ class Session:
 
     def _foreseen(self, wanted: Wanted) -> Answer:
         """While scouting: the answer if it has arrived. Raises Noted when it is still to come."""
-        outcome: Outcome | None = self._failed.get(wanted.key)
+        outcome: Outcome | None = self._held(wanted.key, wanted.want)
         if outcome is None and self.revalidation is not None:
             outcome = self.revalidation.foreseen(wanted)
         if outcome is None:
@@ -315,6 +327,11 @@ class Session:
         """Another session learnt something new. From any thread."""
         self.remembered_until = 0.0
 
+    def forbidden(self, identity: Identity, url: str) -> None:
+        """See `forbidden.Keeper`."""
+        if self.memory.forbid(url):
+            self.outdated()
+
     def version(self, url: str) -> Hashable:
         """What an answer is known by: the URL; of a local file also what tells one version from the next."""
         if not is_local(url):
@@ -351,7 +368,7 @@ class Session:
         try:
             if self.config.on_error == "raise" or (is_transient and self.statement.writing):
                 raise explained from error
-            if is_transient:
+            if is_transient and self.revalidation is None:  # which tells by itself what it could not learn
                 self.transients.add(redact(call), str(error))
         except Exception:
             self.ahead.cancel()  # nobody will come for what follows

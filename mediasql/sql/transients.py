@@ -28,9 +28,10 @@ from types import FrameType
 from typing import Any, Protocol
 
 from ..errors import MediaWarning
+from ..storage import forking
 
 # Packages through which a statement comes from the application: the warning points to whoever called them.
-_BETWEEN = frozenset({"mediasql", "apsw", "sqlite3", "sqlite_utils", "sqlalchemy", "pandas"})
+_BETWEEN = frozenset({"mediasql", "apsw", "sqlite3", "sqlite_utils", "click", "sqlalchemy", "pandas"})
 
 
 class StatementEnds(Protocol):
@@ -136,6 +137,11 @@ class Transients:
         """Warn of all statements: the connection closes, or Python ends."""
         self._warn(list(self._failing))
 
+    def forget(self) -> None:
+        """Warn of nothing: this is a forked child, and the statements are its parent's."""
+        self._failing.clear()
+        self._cursors = []
+
     def _watch(self) -> None:
         self._thread = threading.get_ident()
         _unwarned.add(self)
@@ -206,3 +212,12 @@ _unwarned: weakref.WeakSet[Transients] = weakref.WeakSet()
 def _flush_all() -> None:
     for transients in list(_unwarned):
         transients.flush()
+
+
+def _forget_all() -> None:
+    for transients in list(_unwarned):
+        transients.forget()
+    _unwarned.clear()
+
+
+forking.at_fork(in_child=_forget_all)

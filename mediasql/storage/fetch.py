@@ -7,19 +7,22 @@ import errno
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import errors
 from ..config import Config
 from . import threads
+from .cache_control import forbids_storing
 from .commons import commons
 from .gate import Deadline, Gate
 from .location import Location
 from .providers.base import PART, Chunk, ObjectInfo, Provider, Request, changed
 
 if TYPE_CHECKING:
+    from multidict import MultiMapping
+
     from .policy import Policy
     from .web import Web
 
@@ -50,7 +53,11 @@ class Retry(Exception):
 
 
 class NotModified(Exception):
-    """The object is still the version that the read was conditional on."""
+    """The object is still the version that the read was conditional on; `no_store` as in ObjectInfo."""
+
+    def __init__(self, *, no_store: bool = False) -> None:
+        super().__init__()
+        self.no_store = no_store
 
 
 class Changed(errors.TransientError):
@@ -93,12 +100,18 @@ async def of_one_version(attempt: Callable[[], Awaitable[T]]) -> T:
 class Refused(Exception):
     """The store answered, with a refusal."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: MultiMapping[str], body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body
 
     def error(self) -> errors.MediaError:
+        """The error that it is to whoever asked."""
+        error = self._error()
+        error.no_store = forbids_storing(self.headers)
+        return error
+
+    def _error(self) -> errors.MediaError:
         code = _ERROR_CODE.search(self.body)
         detail = f" ({(code[1] or code[2]).decode()})" if code else ""
         message = f"{status_text(self.status)}{detail}"

@@ -16,6 +16,7 @@ from .. import discovery, errors
 from ..config import Config
 from . import forking, loop
 from .cache import place
+from .cache.forbidden import forbid
 from .cache.identity import Identity, identify
 from .cache.salt import salt
 from .commons import commons
@@ -119,15 +120,19 @@ class Store:
             if isinstance(found, errors.UnavailableError) and not signed:
                 raise found.again()
             if isinstance(found, NotModified):
-                raise NotModified
+                raise NotModified(no_store=found.no_store)
             # It was given up, or ran out of the time that it had: ours is another.
         reading[key] = None
         outcome: Chunk | Exception | None = None
         try:
             outcome = await self.fetcher.read(provider, location, start, stop, deadline=deadline, unless=unless)
+            if outcome.info.no_store:
+                self._discard(location)
             return outcome
         except (errors.UnavailableError, NotModified) as error:
             outcome = error
+            if error.no_store:
+                self._discard(location)
             raise
         finally:
             if (waiter := reading.pop(key)) is not None:
@@ -154,6 +159,14 @@ class Store:
         if self.blocks is None or (identity := self.identity(location)) is None:
             return None
         return self.blocks, identity
+
+    def _discard(self, location: Location) -> None:
+        """Keep nothing of an object any more, since its store forbids it now."""
+        if (identity := self.identity(location)) is None:
+            return
+        forbid(identity, location.url)
+        if self.blocks is not None and self.blocks.holds():
+            self.blocks.discard(identity)
 
     def reader(self, location: Location, deadline: float, *, anew: bool = False) -> Callable[..., Awaitable[Chunk]]:
         """`read` for one object, of which bytes on disk are not asked for again unless `anew`; none are kept there."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
@@ -20,11 +21,15 @@ from yarl import URL
 from .. import __version__, errors
 from . import loop
 from .address import check_addresses, proxied
+from .cache_control import forbids_storing
 from .commons import commons
 from .fetch import RETRY_STATUS, NotModified, Refused, Retry, status_text
 from .providers.base import Chunk, ObjectInfo, Request, iso_time
 from .providers.http import encoded
 from .wire import Reply, Wire
+
+if TYPE_CHECKING:
+    from multidict import MultiMapping
 
 CONNECT_TIMEOUT = 10.0  # seconds
 SILENCE_TIMEOUT = 30.0  # seconds without a byte on an open connection
@@ -162,7 +167,7 @@ class Web:
                 size = _total(unit) if unit else (0 if start == 0 else None)
                 return Chunk(b"", start, object_info(response.headers, size))
             if status == HTTPStatus.NOT_MODIFIED and _CONDITIONS & set(headers):
-                raise NotModified
+                raise NotModified(no_store=forbids_storing(response.headers))
             if not 200 <= status < 300:
                 raise Refused(status, response.headers, (await _read(response, 0, 4096))[0])
             # Some servers answer 200 with a Content-Range, and mean 206.
@@ -291,7 +296,7 @@ def _is_encoded(response: Response) -> bool:
     return response.headers.get("Content-Encoding", "").strip().lower() in _ENCODINGS
 
 
-def object_info(headers: Mapping[str, str], size: int | None) -> ObjectInfo:
+def object_info(headers: MultiMapping[str], size: int | None) -> ObjectInfo:
     """What response headers tell about the object."""
     mime_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return ObjectInfo(
@@ -299,6 +304,7 @@ def object_info(headers: Mapping[str, str], size: int | None) -> ObjectInfo:
         last_modified=http_date(headers.get("Last-Modified")),
         etag=headers.get("ETag", "").removeprefix("W/").strip('"') or None,
         mime_type=mime_type or None,
+        no_store=forbids_storing(headers),
     )
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 import mediasql
 from mediasql.plugins.datasette.streaming import PART
+from tests.media import make
 from tests.servers.datasette import SETTINGS
 from tests.servers.http import HttpServer
 from tests.servers.server import fetch
@@ -124,6 +125,24 @@ def test_nothing_is_reached_unless_it_is_allowed(
     assert "refused by policy" in page.text
     assert not MEDIA.search(page.text)
     assert web.requests() == []
+
+
+def test_what_its_server_forbids_to_store_is_not_kept_for_others(
+    datasette: Open, database: Any, web: HttpServer
+) -> None:
+    web.put("ds", "a.wav", make.audio("wav", codec="pcm_s16le"))
+    urls = [web.at("nostore/1/ds/a.jpg"), web.at("nostore/1/ds/a.wav")]
+    ds = datasette(database("CREATE TABLE t(u MEDIA)", *[(url,) for url in urls]), allow=[web.url])
+    page = get(ds, "/data/t").text
+    paths = {*MEDIA.findall(page), *THUMBNAIL.findall(page)}
+    assert len(paths) >= 2
+    for path in paths:
+        for _ in range(2):
+            web.reset()
+            answer = get(ds, path)
+            assert answer.status_code == 200
+            assert answer.headers["cache-control"] == "no-store"
+            assert web.requests(), "each visitor's is a request of its own"
 
 
 BANNER = re.compile(r'<p class="message-warning">([^<]*)</p>')

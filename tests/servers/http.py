@@ -280,6 +280,14 @@ def changing(visit: Visit) -> Answer:
     return ranged(answer.body[:-8] + b"%08d" % count, asked, headers)
 
 
+def no_store(visit: Visit, first: str) -> Answer:
+    """Forbids to keep the answer, from the request for this path that has the number `first` on."""
+    answer = visit.serve()
+    if visit.site.visits[visit.call.path] >= int(first):
+        answer.headers["Cache-Control"] = "private, No-Store, max-age=600"
+    return answer
+
+
 def head_forbidden(visit: Visit) -> Answer:
     return Answer(403) if visit.call.method == "HEAD" else visit.serve()
 
@@ -311,6 +319,7 @@ BEHAVIOURS: dict[str, tuple[Callable[..., Answer], int]] = {
     "reset": (reset, 0),
     "gzip": (zipped, 0),
     "changing": (changing, 0),
+    "nostore": (no_store, 1),
     "head-forbidden": (head_forbidden, 0),
 }
 

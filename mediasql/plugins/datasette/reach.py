@@ -17,6 +17,7 @@ from ...config import Config
 from ...errors import ConfigError, MediaError
 from ...sql.failures import Failures
 from ...sql.loadable.loading import attach
+from ...sql.pictures import Drawn
 from ...storage import forking, loop
 from ...storage.location import Location
 from ...storage.policy import Policy
@@ -39,7 +40,7 @@ class Unread:
 
     def __init__(self) -> None:
         self.added = 0
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._last: OrderedDict[str, tuple[int, str]] = OrderedDict()  # by call, the last that failed at the end
 
     def add(self, call: str, reason: str) -> None:
@@ -81,7 +82,7 @@ class Reach:
         self.store = Store(self.config)
         self.failures = Failures()  # of cells, and of the SQL of all connections
         self.unread = Unread()
-        self.pictures: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self.pictures: OrderedDict[str, tuple[float, Drawn]] = OrderedDict()
 
     @property
     def policy(self) -> Policy:
@@ -116,7 +117,7 @@ class Reach:
         self.policy.check(location)
         return location
 
-    def keep_picture(self, url: str, now: float, picture: bytes) -> None:
+    def keep_picture(self, url: str, now: float, picture: Drawn) -> None:
         """Have a thumbnail ready for who asks next."""
         self.pictures[url] = now, picture
         self.pictures.move_to_end(url)

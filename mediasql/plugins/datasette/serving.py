@@ -15,8 +15,9 @@ from datasette import Response
 
 from ...errors import DecodeError, Forbidden, ForbiddenByPolicy, MediaError, NotFound, TransientError, Unsupported
 from ...media.probe import Answer, probe
-from ...sql.pictures import drawn
+from ...sql.pictures import Drawn, drawn
 from ...storage.location import Location
+from ...storage.providers.base import ObjectInfo
 from ..notebook.cells import plain
 from . import cells
 from .reach import Reach, on_loop, reach_of
@@ -69,7 +70,7 @@ async def media(datasette: Any, request: Any, receive: Any) -> Any:
         reach.failures.add(token.url, "media", error)
         return Response.text(str(error), status=_status(error), headers={**SAFE, "Cache-Control": "no-store"})
     reach.failures.mended(token.url, "media")
-    headers = {**SAFE, "Cache-Control": _cache_control(reach)}
+    headers = {**SAFE, "Cache-Control": _cache_control(reach, answer.object)}
     return Stream(reach.store, location, answer.object, answer.info.mime_type, headers, request, receive)
 
 
@@ -78,37 +79,38 @@ async def thumbnail(datasette: Any, request: Any) -> Any:
     token = await opened(datasette, request)
     reach = reach_of(datasette, token.database)
     try:
-        picture = await _picture(reach, token.url)
+        picture, info = await _picture(reach, token.url)
     except MediaError as error:
         reach.failures.add(token.url, "thumbnail", error)
         poster = request.query_string == "poster"
         return _svg(_explained(error, poster), _status(error), "no-store")
     reach.failures.mended(token.url, "thumbnail")
     if not picture:
-        return _svg(_NOTHING, 200, _cache_control(reach))
-    headers = {**SAFE, "Cache-Control": _cache_control(reach)}
+        return _svg(_NOTHING, 200, _cache_control(reach, info))
+    headers = {**SAFE, "Cache-Control": _cache_control(reach, info)}
     return Response(picture, headers=headers, content_type=cells.picture_type(picture))
 
 
-async def _picture(reach: Reach, url: str) -> bytes:
-    """The thumbnail; b'' for sounds without a cover. Raises MediaError."""
+async def _picture(reach: Reach, url: str) -> Drawn:
+    """The thumbnail; an empty one for sounds without a cover. Raises MediaError."""
     location = reach.location(url)
     now = time.monotonic()
     if (known := reach.pictures.get(url)) is not None and now - known[0] < reach.picture_age:
         return known[1]
-    picture = await on_loop(_made(reach, location))
-    reach.keep_picture(url, now, picture)
-    return picture
+    made = await on_loop(_made(reach, location))
+    if not made.info.no_store:
+        reach.keep_picture(url, now, made)
+    return made
 
 
-async def _made(reach: Reach, location: Location) -> bytes:
+async def _made(reach: Reach, location: Location) -> Drawn:
     async with _making:
         try:
             return await drawn(reach.store, location, cells.make)
         except DecodeError:
             answer = await _known(reach, location)
             if answer.info is not None and answer.info.media_type == "audio":
-                return b""
+                return Drawn(b"", answer.object)
             raise
 
 
@@ -129,7 +131,9 @@ def _signed(reach: Reach, location: Location, seconds: int) -> str | None:
     return url if url.startswith(("https://", "http://")) else None
 
 
-def _cache_control(reach: Reach) -> str:
+def _cache_control(reach: Reach, info: ObjectInfo) -> str:
+    if info.no_store:
+        return "no-store"
     age = reach.config.max_age
     return f"private, max-age={int(_MOST_AGE if age is None else min(age, _MOST_AGE))}"
 

@@ -127,11 +127,18 @@ class Blocks(Entries):
                     return None  # another process was quicker, or wrote some of it
             try:
                 chunk = await read(wanted.start * BLOCK, wanted.stop * BLOCK, unless=unless)
-            except NotModified:
-                self._confirm(identity)
+            except NotModified as answer:
+                if answer.no_store:
+                    self.discard(identity)
+                else:
+                    self._confirm(identity)
                 return None
             self._missed(len(chunk.data))
             chunk = replace(chunk, info=pieces.measured(chunk, wanted.stop * BLOCK))
+            if chunk.info.no_store:
+                self.discard(identity)
+                outcome = chunk
+                return chunk
             keep = self.keep(identity, chunk, oldest, whole, give)
             give = nothing
             if len(chunk.data) <= INLINE:
@@ -144,8 +151,8 @@ class Blocks(Entries):
             outcome = chunk
             return chunk
         except errors.UnavailableError as error:
-            if isinstance(error, errors.NotFound) and (known := self.find(identity, 0, 0)) is not None:
-                self._drop(known)
+            if isinstance(error, errors.NotFound):
+                self.discard(identity)
             outcome = error
             raise
         finally:
@@ -222,6 +229,11 @@ class Blocks(Entries):
                 partial(self.parts, identity, read, max_age=max_age, since=since, within=within),
                 extension,
             )
+
+    def discard(self, identity: Identity) -> None:
+        """Keep nothing of an object any more. Runs on the loop."""
+        if (known := self.find(identity, 0, 0)) is not None:
+            self._drop(known)
 
     def complete(self, identity: Identity) -> bool:
         """Whether all of an object is there."""

@@ -51,12 +51,14 @@ class ObjectInfo:
     last_modified  ISO 8601, UTC, seconds: '2026-11-23T17:50:52Z'
     etag           without quotes; of weak validators too
     mime_type      as the store declares it
+    no_store       the store forbids to keep anything of it; listings, which do not tell that, are not meant
     """
 
     size: int | None = None
     last_modified: str | None = None
     etag: str | None = None
     mime_type: str | None = None
+    no_store: bool = False
 
 
 def changed(first: ObjectInfo, later: ObjectInfo) -> bool:
