@@ -20,7 +20,8 @@ import sqlalchemy
 import mediasql
 from mediasql import MediaWarning
 from mediasql.plugins import dbapi
-from tests.sql.conftest import Connect, Web
+from tests.servers import http
+from tests.sql.conftest import Connect, Web, picture
 
 FAILING = "s/500/"
 Options = dict[str, Any]
@@ -204,12 +205,14 @@ def test_it_comes_when_a_statement_is_given_up(con: mediasql.MediaConnection) ->
         assert [text[:7] for text in heard.texts] == ["1 value"]
 
 
-def test_it_comes_when_python_ends(web: Web) -> None:
+@pytest.mark.parametrize("fork", ["", "import os; _ = os.fork() and os.wait()"])
+def test_it_comes_once_when_python_ends(web: Web, fork: str) -> None:
     script = f"""
 import mediasql
 con = mediasql.connect(timeout=0.2)
 cursor = con.execute("SELECT width('{web.url(1, FAILING)}')")
-print(cursor.fetchall())
+print(cursor.fetchall(), flush=True)
+{fork}
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "[(None,)]\n"
@@ -287,6 +290,19 @@ def test_only_what_failed_for_the_moment_in_a_read_is_warned_of(connect: Connect
         con.execute("SELECT 1")
         gc.collect()
     assert heard.texts == []
+
+
+def test_a_refresh_tells_of_it_in_its_own_way(connect: Connect) -> None:
+    con = connect(**OPTIONS)
+    con.execute("CREATE TABLE t(u, w AS (width(u)) STORED)")
+    with http.start() as server:
+        server.put("", "a.jpg", picture(7, 5))
+        con.execute("INSERT INTO t VALUES (?)", (server.at("a.jpg"),))
+    with Heard() as heard:
+        assert con.refresh_computed_columns("t").errors == 1
+        con.execute("SELECT 1")
+    assert heard.texts == []
+    assert con.execute("SELECT w FROM t").get == 7
 
 
 def test_rows_of_a_table_about_one_file(con: mediasql.MediaConnection, web: Web) -> None:
