@@ -79,7 +79,7 @@ def test_without_a_compiler(fresh: Path, source: Path, tmp_path: Path) -> None:
     assert found.stdout == ""
     assert "Traceback" not in found.stderr
     told, _, command = found.stderr.strip().rpartition(" run: ")
-    assert "was not built, for want of a C compiler" in told
+    assert "was not built when mediasql was installed" in told
     assert command.startswith(str(fresh)), found.stderr
     subprocess.run(command, shell=True, check=True, capture_output=True, cwd=tmp_path)
     assert answers(loadable_path(fresh).stdout.strip())

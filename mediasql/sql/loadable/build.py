@@ -7,6 +7,7 @@ imported without the package around it, by setup.py.
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -25,37 +26,91 @@ NAME = "mediasql.dylib" if sys.platform == "darwin" else "mediasql.so"
 _FLAGS = ("-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
 
 
+_ERROR = re.compile(r"\berror\b|undefined|cannot find")  # of compilers and of linkers
+_MOST_LINES = 20  # of what a compiler says, from its first error on
+_ONLY_POSIX = "mediasql's loadable extension is for Linux and macOS"
+
+
 class BuildError(Exception):
-    """The library cannot be compiled here."""
+    """The library cannot be compiled here; the message says why, and what to do about it."""
 
 
 def build(path: Path = HERE / NAME) -> Path:
     """Compile the library to `path`, for the Python that runs this. Raises BuildError."""
-    folder = path.parent
-    folder.mkdir(parents=True, exist_ok=True)
     if os.name != "posix":
-        raise BuildError("mediasql's loadable extension is for Linux and macOS")
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as workshop:
-        made = os.path.join(workshop, path.name)
-        Path(workshop, "routines.h").write_text(runpy.run_path(str(HERE / _ROUTINES))["c_header"]())
-        sources = [str(HERE / name) for name in SOURCES]
-        command = [*compiler(), *_FLAGS, f"-I{workshop}", *_known(), "-o", made, *sources]
-        command += ["-ldl", "-lpthread"] if sys.platform.startswith("linux") else []
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BuildError(f"{shlex.join(command)} failed:\n{done.stderr}")
-        os.chmod(made, 0o755)
-        os.replace(made, path)  # whoever has the old one loaded keeps it
+        raise BuildError(_ONLY_POSIX)
+    command, header, folder = compiler(), _header(), path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=folder, ignore_cleanup_errors=True) as workshop:
+            made = Path(workshop, path.name)
+            Path(workshop, "routines.h").write_text(header)
+            _compile(command, made)
+            made.chmod(0o755)
+            os.replace(made, path)  # whoever has the old one loaded keeps it
+    except OSError as error:
+        raise BuildError(
+            f"{path} cannot be written: {error.strerror or error}; build it as a user who can write there"
+        ) from None
     return path
+
+
+def _header() -> str:
+    """The text of routines.h. Raises BuildError."""
+    try:
+        text: str = runpy.run_path(str(HERE / _ROUTINES))["c_header"]()
+    except OSError as error:
+        raise BuildError(f"a source is missing, install mediasql anew: {error}") from None
+    return text
+
+
+def _compile(compiler: list[str], made: Path) -> None:
+    """Compile the sources to `made`, with routines.h beside it. Raises BuildError."""
+    command = [*compiler, *_FLAGS, f"-I{made.parent}", *_known(), "-o", str(made)]
+    command += [str(HERE / name) for name in SOURCES]
+    command += ["-ldl", "-lpthread"] if sys.platform.startswith("linux") else []
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+        )
+    except OSError as error:
+        raise BuildError(f"the C compiler {shlex.quote(command[0])} cannot be run: {error.strerror or error}") from None
+    if done.returncode or not made.exists():
+        lines = done.stdout.strip().splitlines() or ["It says nothing."]
+        lines = lines[next((at for at, line in enumerate(lines) if _ERROR.search(line)), 0) :]  # behind all warnings
+        more = [f"… and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
+        failed = f"failed with status {done.returncode}" if done.returncode else "made no library"
+        told = "\n".join([*lines[:_MOST_LINES], *more])
+        raise BuildError(f"the C compiler {failed}:\n{told}\nThe command was: {shlex.join(command)}")
 
 
 def compiler() -> list[str]:
     """The command of the C compiler, CC if that is set. Raises BuildError where there is none."""
-    for candidate in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
-        words = shlex.split(candidate)
+    named = os.environ.get("CC", "")
+    for candidate in (named, "cc", "gcc", "clang"):
+        try:
+            words = shlex.split(candidate)
+        except ValueError as error:
+            raise BuildError(f"the variable CC ({named}) is no command: {error}") from None
         if words and shutil.which(words[0]):
             return words
-    raise BuildError("there is no C compiler (cc, gcc, clang, or what CC names)")
+    instead = f", and CC names {shlex.quote(named)}, which is not there either" if named else ""
+    raise BuildError(f"there is no C compiler (cc, gcc or clang){instead}; install one (Debian: apt install gcc)")
+
+
+def how_to_build(path: Path = HERE / NAME) -> str:
+    """What to do where there is no library at `path`: what is in the way now, and the command that builds it."""
+    if os.name != "posix":
+        return _ONLY_POSIX
+    hindrances = []
+    try:
+        compiler()
+    except BuildError as error:
+        hindrances.append(str(error))
+    if not os.access(path.parent, os.W_OK):
+        hindrances.append(f"this user cannot write to {path.parent}")
+    command = shlex.join([sys.executable or "python3", "-m", "mediasql.sql.loadable.build"])
+    return "; ".join([*hindrances, f"{'then' if hindrances else 'to build it,'} run: {command}"])
 
 
 def is_current(path: Path = HERE / NAME) -> bool:

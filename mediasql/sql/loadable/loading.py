@@ -16,7 +16,7 @@ import apsw
 from ...config import Config
 from ...errors import ConfigError, MediaError, MissingExtra
 from ..session import Session
-from .build import HERE, NAME
+from .build import HERE, NAME, how_to_build
 from .pointer import pointer_of
 
 _ENABLE_LOAD_EXTENSION = 1005  # SQLITE_DBCONFIG_…, for the C interface only
@@ -26,14 +26,11 @@ _NOT_AUTHORIZED = "not authorized"
 def loadable_path() -> str:
     """The path of the loadable extension, as `.load` and `load_extension` take it: without its ending.
 
-    Raises MissingExtra when it was not built, since there was no C compiler at installation.
+    Raises MissingExtra when it was not built at installation, for want of a C compiler mostly.
     """
     path = HERE / NAME
     if not path.exists():
-        raise MissingExtra(
-            f"the loadable extension was not built, for want of a C compiler; with one (Debian: apt install gcc) run: "
-            f"{sys.executable} -m mediasql.sql.loadable.build"
-        )
+        raise MissingExtra(f"the loadable extension was not built when mediasql was installed: {how_to_build(path)}")
     return str(path.with_suffix(""))
 
 
