@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import __doc__ as about
-from benchmarks import cold, loadable, report, warm
+from benchmarks import cold, loadable, report, signing, warm
 from benchmarks.corpus import SMALL, Recipe, corpus
 from benchmarks.runs import Bench, serving
 
-PARTS = {**cold.PARTS, **warm.PARTS, **loadable.PARTS}
+PARTS = {**cold.PARTS, **warm.PARTS, **loadable.PARTS, **signing.PARTS}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         help="rows at which memory is read (10000 1000000)",
     )
     add("--statements", type=int, default=100_000, help="statements without media (100000)")
+    add("--presigned", type=int, default=20_000, help="URLs that are presigned (20000)")
     add("--small", action="store_true", help="a small corpus, made in a second; to try the benchmarks themselves")
     add("--json", type=Path, metavar="FILE", help="write all figures there, too")
     return found
@@ -54,7 +55,7 @@ def run(arguments: list[str] | None = None) -> dict[str, Any]:
         "videos": sorted({min(count, recipe.videos) for count in options.videos}),
         "audio": sorted({min(count, recipe.audio) for count in options.audio}),
         "slow": slow,
-        **{name: getattr(options, name) for name in ("rows", "distinct", "memory", "statements")},
+        **{name: getattr(options, name) for name in ("rows", "distinct", "memory", "statements", "presigned")},
     }
     found: dict[str, Any] = {
         "environment": report.environment(),

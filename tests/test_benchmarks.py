@@ -11,9 +11,9 @@ from benchmarks import report
 from benchmarks.__main__ import PARTS, run
 
 SIZES = {"files": 20, "videos": 4, "audio": 3, "latency": 1, "slow": 10, "repeat": 1}
-WARM = {"rows": 500, "distinct": 50, "memory": 50, "statements": 400}
+WARM = {"rows": 500, "distinct": 50, "memory": 50, "statements": 400, "presigned": 50}
 # The other parts take longer than they tell here; they share their code with these.
-FAST = ["images", "limit", "warm", "statements", "loadable"]
+FAST = ["images", "limit", "warm", "statements", "loadable", "signing"]
 
 
 def test_every_part_is_measured_and_every_answer_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
