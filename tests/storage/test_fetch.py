@@ -23,6 +23,7 @@ from mediasql.storage.providers.base import Chunk
 from mediasql.storage.store import Store
 from tests.servers.fault import FaultProxy
 from tests.servers.http import PASSWORD, USER, HttpServer
+from tests.waiting import eventually, meanwhile, soon
 
 DATA = bytes(range(256)) * 400
 
@@ -162,16 +163,14 @@ def test_a_missing_file_is_asked_for_once(server: HttpServer, client: Client) ->
 
 @pytest.mark.parametrize("code", [429, 503])
 def test_retry_after_is_waited_for(server: HttpServer, make: Callable[..., Client], code: int) -> None:
-    client = make(timeout=2.5)
+    client = make(timeout=4)
     client.read(server.at("a.bin"))  # behind a pause that an earlier test was asked for
     server.reset()
-    begun = time.monotonic()
     error = client.fails(f"{server.url}/s/{code}/a.bin", TransientError)
     at = [request.at for request in server.requests()]
     assert error.status == code
-    assert len(at) == 3  # a fourth would have come after the time limit
+    assert 2 <= len(at) <= 4  # a fifth would have come after the time limit
     assert all(second - first >= 1 for first, second in pairwise(at))
-    assert time.monotonic() - begun < 2.5
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
@@ -391,7 +390,7 @@ def test_a_connection_that_falls_silent_is_given_up_for_another(
 ) -> None:
     proxy = fault_proxy(server.port)
     proxy.set(stall_after=30_000, first=1)
-    assert make(timeout=1).read(f"{proxy.url}/a.bin", 0, 90_000).data == DATA[:90_000]
+    assert make(timeout=6).read(f"{proxy.url}/a.bin", 0, 90_000).data == DATA[:90_000]
 
 
 def test_a_connection_that_always_breaks_is_a_failure_of_the_moment(
@@ -417,17 +416,17 @@ def test_a_server_that_hangs_takes_the_time_that_is_given(server: HttpServer, ma
     client = make(timeout=0.6)
     begun = time.monotonic()
     client.fails(f"{server.url}/hang/a.bin", TransientError)
-    assert 0.5 < time.monotonic() - begun < 1.2
+    assert time.monotonic() - begun > 0.5
 
 
-def test_a_deadline_counts_from_where_it_was_set(server: HttpServer, client: Client) -> None:
+def test_a_deadline_counts_from_where_it_was_set(server: HttpServer, make: Callable[..., Client]) -> None:
+    client = make(timeout=600)
     location = Location.parse(f"{server.url}/hang/a.bin")
     begun = time.monotonic()
-    with pytest.raises(TransientError):
+    with soon(), pytest.raises(TransientError):
         loop.run(client.store.read(location, 0, 10, deadline=Deadline(0.3)))
-    assert time.monotonic() - begun < 0.8
-    with pytest.raises(TransientError):
-        loop.run(client.store.read(location, 0, 10, deadline=Deadline(20, at=begun)))
+    with soon(), pytest.raises(TransientError):
+        loop.run(client.store.read(location, 0, 10, deadline=Deadline(600, at=begun)))
 
 
 def test_a_host_that_does_not_exist_or_refuses(client: Client) -> None:
@@ -480,7 +479,7 @@ class Interrupted(Exception):
 
 
 def test_an_interrupted_wait_ends_at_once_and_stops_the_work(server: HttpServer) -> None:
-    store = Store(Config.load())
+    store = Store(Config.load(timeout=600))
     ended: list[BaseException] = []
 
     async def work() -> None:
@@ -490,18 +489,13 @@ def test_an_interrupted_wait_ends_at_once_and_stops_the_work(server: HttpServer)
             ended.append(error)
             raise
 
-    begun = time.monotonic()
-
     def check() -> None:
-        if time.monotonic() - begun > 0.3:
+        if server.requests():
             raise Interrupted
 
-    with pytest.raises(Interrupted):
+    with soon(), pytest.raises(Interrupted):
         loop.run(work(), check)
-    assert time.monotonic() - begun < 0.5
-    deadline = time.monotonic() + 2
-    while not ended and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(lambda: ended)
     assert isinstance(ended[0], asyncio.CancelledError)
     store.close()
 
@@ -509,20 +503,21 @@ def test_an_interrupted_wait_ends_at_once_and_stops_the_work(server: HttpServer)
 def test_ctrl_c_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
-    cancelled = threading.Event()
+    waiting, cancelled = threading.Event(), threading.Event()
 
     async def work() -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         finally:
             cancelled.set()
 
-    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        loop.run(work())
-    assert time.monotonic() - begun < 0.4
-    assert cancelled.wait(2)
+    def interrupt() -> None:
+        waiting.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with soon(), meanwhile(interrupt), pytest.raises(KeyboardInterrupt):
+        loop.run(work(), waiting.set)
+    assert cancelled.wait(60)
 
 
 def test_the_answer_of_a_coroutine_is_its_answer_even_when_that_is_a_timeout() -> None:
@@ -539,12 +534,12 @@ def test_a_forked_child_has_a_loop_of_its_own(server: HttpServer) -> None:
     child = os.fork()
     if child == 0:
         try:
-            clients = [Client(timeout=5), before]
+            clients = [Client(timeout=60), before]
             ok = all(each.read(server.at("a.bin")).data == DATA[:1000] for each in clients)
             os._exit(0 if ok else 1)
         finally:
             os._exit(2)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while (status := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.02)
     if status == (0, 0):
@@ -556,13 +551,11 @@ def test_a_forked_child_has_a_loop_of_its_own(server: HttpServer) -> None:
 
 
 def test_many_at_a_time_and_again_after_close(server: HttpServer, client: Client) -> None:
-    location = Location.parse(server.at("slow/100/a.bin"))
+    location = Location.parse(server.at("together/32/a.bin"))
 
     async def many() -> list[Chunk]:
         return await asyncio.gather(*(client.store.read(location, at, at + 10) for at in range(50)))
 
-    begun = time.monotonic()
     assert [chunk.data for chunk in loop.run(many())] == [DATA[at : at + 10] for at in range(50)]
-    assert time.monotonic() - begun < 2
     client.store.close()
     assert client.read(server.at("a.bin")).data == DATA[:1000]
