@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -87,6 +88,9 @@ def main(arguments: list[str] | None = None) -> None:
     except MediaError as error:
         print(f"mediasql: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("mediasql: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)  # as a shell reports a program that the signal ended
     except Exception as error:
         if not getattr(error, "_handle_exception_saw_this", False):
             print(f"mediasql: {error}", file=sys.stderr)

@@ -183,7 +183,7 @@ class Bindings:
                 self._taken.append(item.copy() if constant and not isinstance(item, tuple) else item)
                 self._alone = bool(ran) or not constant
                 size += _size(item) if constant else 0
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # Ctrl-C is not of the iterator
             raise
         except BaseException as error:  # in its turn
             self._ending = error

@@ -7,7 +7,9 @@ import time
 import weakref
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import apsw
 
 from ..config import Config
 from ..errors import (
@@ -79,6 +81,13 @@ class Statement(StatementEnds, Protocol):
         """Statements run in here are our own."""
 
 
+def _interrupt(message: str) -> apsw.InterruptError:
+    """An error as APSW raises it for SQLite's."""
+    error: Any = apsw.InterruptError(message)
+    error.result = error.extendedresult = apsw.SQLITE_INTERRUPT
+    return cast("apsw.InterruptError", error)
+
+
 def is_local(url: str) -> bool:
     """Whether a URL is, or may be, a path of this machine."""
     return "://" not in url or url[:5].lower() == "file:"
@@ -135,9 +144,14 @@ class Session:
         return self.row(*value)
 
     def check(self) -> None:
-        """Raise when the query was interrupted, or has to end for what it waits for to go on."""
-        if self._interrupted() or loop.stuck():
-            raise KeyboardInterrupt("the query was interrupted")
+        """Raise apsw.InterruptError when the query was interrupted, or has to end so that the loop can go on."""
+        if self._interrupted():
+            raise _interrupt("interrupted")  # as SQLite says it
+        if loop.stuck():
+            raise _interrupt(
+                "interrupted: a thread that mediasql waits for collects garbage, in which a cursor of this connection "
+                "waits for the statement to end; run the statement again"
+            )
 
     def wait(self, coroutine: Any) -> Any:
         """The result of a coroutine on the fetching loop; an interrupted query gives up at once.

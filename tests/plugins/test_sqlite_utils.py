@@ -270,8 +270,7 @@ def test_an_interrupted_column_leaves_nothing(database: Path, web: Web) -> None:
         out, error = process.communicate(timeout=120)
     assert process.returncode == 1
     assert out == ""
-    assert "interrupted" in error or "Aborted" in error
-    assert "Traceback" not in error
+    assert error.strip() == "Aborted!"
     assert list(plain.iterdump()) == before
     plain.close()
 

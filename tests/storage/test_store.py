@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import apsw
 import pytest
 
 from mediasql.config import Config
@@ -124,7 +125,7 @@ def test_an_interrupted_listing_ends_at_once_and_is_closed(make: Callable[..., S
 
     def check() -> None:
         if stop_at and time.monotonic() > stop_at[0]:
-            raise KeyboardInterrupt("the query was interrupted")
+            raise apsw.InterruptError("interrupted")
 
     before = tasks()
     fake.slow.set()
@@ -132,7 +133,7 @@ def test_an_interrupted_listing_ends_at_once_and_is_closed(make: Callable[..., S
     next(pages)
     begun = time.monotonic()
     stop_at.append(begun + 0.2)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(apsw.InterruptError):
         next(pages)
     assert time.monotonic() - begun < 0.5
     assert fake.ended.is_set()

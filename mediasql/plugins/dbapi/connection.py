@@ -56,7 +56,6 @@ class Connection:
         self._connection: MediaConnection | None = connection
         self._isolation_level: str | None = None
         self.transients = session_of(connection).transients  # of whose statements its cursors see the end
-        self.interrupted = False
         self.isolation_level = isolation_level
 
     @property
@@ -129,7 +128,6 @@ class Connection:
 
     def interrupt(self) -> None:
         """End the statement that runs in another thread: there it raises OperationalError."""
-        self.interrupted = True
         self.apsw.interrupt()
 
     def create_function(

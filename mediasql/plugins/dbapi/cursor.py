@@ -51,7 +51,7 @@ class Cursor:
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
         self._cursor = connection.apsw.cursor()
-        self._errors = Translating(connection)
+        self._errors = Translating()
         self._transients = connection.transients
         self._sql = ""
         self._parameters: Parameters = ()
@@ -137,7 +137,6 @@ class Cursor:
     def _renew(self, sql: str) -> None:
         """Forget the last statement, as if no rows had been left."""
         connection = self._open()
-        self.connection.interrupted = False
         if self._sql:
             self._cursor.close(force=True)
             self._cursor = connection.cursor()

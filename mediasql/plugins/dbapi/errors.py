@@ -6,7 +6,7 @@ Errors of mediasql are both: `except dbapi.OperationalError` catches a timeout, 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import apsw
 
@@ -128,12 +128,6 @@ def translated(error: Exception, running: bool) -> Exception:
     return ProgrammingError(str(error))
 
 
-class Interruptible(Protocol):
-    """A connection, as far as it is needed here."""
-
-    interrupted: bool
-
-
 class Translating:
     """`with Translating():` raises errors of PEP 249 instead of those of APSW and mediasql.
 
@@ -141,8 +135,7 @@ class Translating:
     of_iterator    what the iterator given to executemany raised, which is nobody's business but the caller's
     """
 
-    def __init__(self, connection: Interruptible | None = None) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
         self.running = False
         self.of_iterator: Exception | None = None
 
@@ -152,8 +145,6 @@ class Translating:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, KeyboardInterrupt) and self._connection and self._connection.interrupted:
-            raise OperationalError("interrupted") from None
         of_iterator, self.of_iterator = self.of_iterator, None  # which holds on to the frames that it went through
         if isinstance(error, Exception) and not isinstance(error, Error) and error is not of_iterator:
             raise translated(error, self.running) from error

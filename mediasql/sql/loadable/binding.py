@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,13 +16,12 @@ from ...errors import ConfigError, MediaError
 from .. import apsw_binding
 from ..c_api import number_of, text_of
 from ..session import Session
-from . import index_info, mixing
+from . import ctrl_c, index_info, mixing
 from .host import Bridge, Connection
 from .routines import Routines
 from .statements import HostStatements
 
 PROTOCOL = 2  # between extension.c and this file
-_INTERRUPTED = 9
 
 _connections: dict[int, tuple[Connection, Session | None]] = {}
 _bridges: dict[str, Bridge] = {}
@@ -136,16 +136,14 @@ def best_index(table: Any, information: int) -> bool:
 
 
 def explain(database: int, error: BaseException) -> tuple[int, str, bool]:
-    """What SQLite tells of it, a code and a message; and whether Python has to be told again of Ctrl-C.
-
-    SQLite has no exceptions, so that one raised by a signal would end there, and a program that is stopped go on.
-    """
+    """Return what SQLite tells of it, a code and a message; and whether KeyboardInterrupt has to be raised again."""
     known = _connections.get(database)
     ours = known is not None and known[0].depth > 0  # it comes out of a statement of our own
     if known is not None and ours:
         known[0].raised = error
     code = getattr(error, "result", 1) if isinstance(error, apsw.Error) else 1
     if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED, "interrupted", not ours and not error.args  # with a message, it is from Session.check
+        caller = sys._getframe().f_back if not ours else None  # None in a program that is not of Python
+        return apsw.SQLITE_INTERRUPT, "interrupted", caller is not None and not ctrl_c.raise_in(caller, error)
     text = str(error) if isinstance(error, MediaError | apsw.Error) else f"{type(error).__name__}: {error}"
     return code or 1, text.replace("\0", "\\0").encode(errors="replace").decode(), False

@@ -91,7 +91,8 @@ typedef struct Target {
 /* Of the package, there when the first connection is attached. */
 extern PyObject *explain, *released, *best_index;
 
-/* What Python raised is of no use to anyone, except for Ctrl-C, which it is told again when the statement has ended. */
+/* What Python raised is of no use to anyone, except for KeyboardInterrupt, which is raised again as soon as
+ * SQLite returns. */
 void drop_error(void);
 
 /* What Python raised, as a code and a text that the caller gives to free(). */

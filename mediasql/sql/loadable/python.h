@@ -54,7 +54,8 @@ typedef struct _object PyObject;
   X(int, PyBytes_AsStringAndSize, (PyObject *, char **, ptrdiff_t *))                                                  \
   X(PyObject *, PyErr_Occurred, (void))                                                                                \
   X(int, PyErr_ExceptionMatches, (PyObject *))                                                                         \
-  X(void, PyErr_SetInterrupt, (void))                                                                                  \
+  X(unsigned long, PyThread_get_thread_ident, (void))                                                                  \
+  X(int, PyThreadState_SetAsyncExc, (unsigned long, PyObject *))                                                       \
   X(void, PyErr_Clear, (void))                                                                                         \
   X(void, PyErr_Fetch, (PyObject **, PyObject **, PyObject **))                                                        \
   X(void, PyErr_NormalizeException, (PyObject **, PyObject **, PyObject **))

@@ -5,10 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The handler of the signal is not called a second time. */
+static void interrupt_again(void) {
+  py.PyThreadState_SetAsyncExc(py.PyThread_get_thread_ident(), *py.PyExc_KeyboardInterrupt);
+}
+
 void drop_error(void) {
   int interrupted = py.PyErr_Occurred() && py.PyErr_ExceptionMatches(*py.PyExc_KeyboardInterrupt);
   py.PyErr_Clear();
-  if (interrupted) py.PyErr_SetInterrupt();
+  if (interrupted) interrupt_again();
 }
 
 int raised(Host *host, char **text) {
@@ -24,7 +29,7 @@ int raised(Host *host, char **text) {
   if (trace) py.Py_DecRef(trace);
   if (value) py.Py_DecRef(value);
   if (type) py.Py_DecRef(type);
-  if (again) py.PyErr_SetInterrupt();
+  if (again) interrupt_again();
   return code;
 }
 
