@@ -10,7 +10,7 @@ from ..errors import DecodeError, ForbiddenByPolicy, NotFound, TransientError, U
 from ..media.info import MediaInfo
 from ..media.probe import Want
 from ..storage.location import Location
-from ..storage.paths import is_utf8, path_text
+from ..storage.paths import absolute, is_utf8, path_text
 from ..storage.providers.base import ObjectInfo, Provider
 from ..storage.providers.local import local_path
 from . import calls
@@ -102,7 +102,7 @@ class Media:
             path = calls.file(self._session, self)
         else:
             self._session.store.provider(location)  # which refuses what a policy forbids
-            path = os.path.abspath(local_path(location))
+            path = absolute(local_path(location))
             if not os.path.isfile(path):
                 raise NotFound("no such file")
         if not is_utf8(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable
@@ -16,7 +15,7 @@ from ..media.probe import Answer
 from ..storage.cache.database import AHEAD
 from ..storage.cache.identity import Identity, is_plain
 from ..storage.location import Location
-from ..storage.paths import path_text
+from ..storage.paths import absolute, path_text
 from ..storage.providers.base import Entry, ObjectInfo
 from ..storage.providers.local import local_path
 from ..storage.store import Store
@@ -327,4 +326,4 @@ def container_of(url: str) -> str:
 
 def file_name(url: str) -> str:
     """By what name a local file is known: its path, with bytes that are no UTF-8 in the way of Python's literals."""
-    return path_text(os.path.abspath(local_path(Location.parse(url))))
+    return path_text(absolute(local_path(Location.parse(url))))

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from urllib.parse import quote
+
+from ..errors import NotFound
+
+
+def absolute(path: str, *, normalised: bool = True) -> str:
+    """Return a path from the root on; `normalised` is without '.' and '..', which may be another where links are.
+
+    Raises NotFound for a relative path where the working directory is gone.
+    """
+    try:
+        return os.path.abspath(path) if normalised else os.fspath(Path(path).absolute())
+    except OSError as error:
+        raise NotFound(f"there is no working directory: {error.strerror}") from None
 
 
 def path_text(path: str) -> str:

@@ -222,6 +222,24 @@ def test_a_relative_folder_without_a_working_directory(above: Path, urls: Urls) 
     in_process_of_nobody(work)
 
 
+@pytest.mark.parametrize("call", ["local_path(?)", "fileurl(?)", "width(?)"])
+def test_a_relative_path_without_a_working_directory(call: str, above: Path) -> None:
+    def work() -> None:
+        (above / "gone").mkdir()
+        os.chdir(above / "gone")
+        (above / "gone").rmdir()
+        with mediasql.connect(cache_dir=above / "cache") as con:
+            assert con.execute(f"SELECT {call}", ("photo.jpg",)).get is None
+            assert con.execute("SELECT url, kind FROM media_errors").fetchall() == [("photo.jpg", "not found")]
+
+            with pytest.raises(mediasql.NotFound, match=r"^media_cache_evict\('photo.jpg'\): there is no working dir"):
+                con.execute("SELECT media_cache_evict('photo.jpg')").fetchall()
+
+    with mediasql.connect() as con:  # whose imports the child may not be able to make
+        con.execute(f"SELECT {call}", (str(above / "photo.jpg"),)).fetchall()
+    in_process_of_nobody(work)
+
+
 def test_a_user_without_a_home_directory(urls: Urls) -> None:
     def work() -> None:
         for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MEDIASQL_CACHE_DIR"):

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 from ...errors import UnavailableError, Unsupported
 from .. import threads
 from ..location import Location
+from ..paths import absolute
 from .base import Chunk, Entry, ObjectInfo, Provider, Signer, iso_time
 
 # Not to wait for whoever may write into a named pipe. Windows has none among its files.
@@ -66,7 +67,7 @@ class LocalProvider(Provider):
         return _url(path) if _is_url(location) else path
 
     def file_url(self, location: Location) -> str:
-        return Path(local_path(location)).absolute().as_uri()
+        return Path(absolute(local_path(location), normalised=False)).as_uri()
 
 
 def local_path(location: Location) -> str:
@@ -143,7 +144,7 @@ def _entry(path: str, item: os.DirEntry[str], as_url: bool) -> Entry | None:
         url = _url(path) if as_url else path
     except UnicodeEncodeError:
         # The name is not UTF-8, so that no SQL text can hold it; the URL can.
-        url, path = _url(os.path.abspath(path)), os.fsencode(path).decode("utf-8", "replace")
+        url, path = _url(absolute(path)), os.fsencode(path).decode("utf-8", "replace")
     return Entry(url, path, _info(status, mimetypes.guess_type(path)[0]))
 
 
