@@ -621,15 +621,14 @@ def test_an_index_of_what_fails_for_the_moment(connect: Connect, site: Site) -> 
     many(con, [site.write("a", 10, 10), site.write("b", 10, 10), site.write("c", 10, 10)] * 2)
     site.fails("a", 500)
     site.write("b", 10, 20)
-    asked = site.asked()
+    site.asked()
     assert str(con.refresh_computed_columns("t")) == "Checked 3 objects: 1 changed, 1 error"
-    tries = site.asked()[("a", 500)]
-    con.refresh_computed_columns("t")
-    assert site.asked()[("a", 500)] == tries, "it is asked for once in a refresh, retries included"
+    (error,) = con.execute("SELECT error FROM media_errors").fetchone()
+    attempts = int(error.partition("(after ")[2].split()[0])
+    assert site.asked()[("a", 500)] == attempts, "all for one question, although two statements needed the value"
     assert con.execute("PRAGMA integrity_check").get == "ok"
     assert con.execute("SELECT id FROM t WHERE v = 10").fetchall() == [(1,), (3,), (4,), (6,)]
     assert con.execute("SELECT id FROM t WHERE v = 20").fetchall() == [(2,), (5,)]
-    assert asked
 
 
 def test_an_index_that_cannot_be_built_now(connect: Connect, site: Site) -> None:
