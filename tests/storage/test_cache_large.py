@@ -129,12 +129,11 @@ def test_evicting_by_hand(copied: Callable[[int], Path]) -> None:
     assert constant(each)
 
 
-def test_opening_after_a_kill(copied: Callable[[int], Path]) -> None:
-    folder = copied(100_000)
+def opening_after_a_kill(folder: Path, count: int) -> float:
     here, there = os.pipe()
     child = os.fork()
     if not child:
-        cache = Cache(folder, 100_000 * BLOCK)
+        cache = Cache(folder, count * BLOCK)
         objects = Objects()
         for number in range(1000):
             objects.put(str(number), noise(number, 10))
@@ -147,12 +146,13 @@ def test_opening_after_a_kill(copied: Callable[[int], Path]) -> None:
     os.waitpid(child, 0)
     objects = Objects()
     objects.put("0", noise(0, 10))
-    cache = Cache(folder, 100_000 * BLOCK)
+    cache = Cache(folder, count * BLOCK)
     loop.get()
-    begun = time.perf_counter()
-    cache.get(objects, "0", 0, 10)
-    taken = time.perf_counter() - begun
-    print(taken)
-    assert taken < 0.2
-    assert Identity(SCOPE, "s3://bucket/old/99999.jpg") in {row[:2] for row in cache.rows()}
+    taken = seconds(lambda: cache.get(objects, "0", 0, 10))
+    assert Identity(SCOPE, f"s3://bucket/old/{count - 1}.jpg") in {row[:2] for row in cache.rows()}
     cache.close()
+    return taken
+
+
+def test_opening_after_a_kill(copied: Callable[[int], Path]) -> None:
+    assert constant({count: opening_after_a_kill(copied(count), count) for count in COUNTS})

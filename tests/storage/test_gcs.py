@@ -27,6 +27,7 @@ from tests.servers.process import ROOT
 from tests.servers.server import Server
 from tests.storage.metadata import metadata_server
 from tests.storage.reading import ODD_KEYS, Reading, tampered
+from tests.waiting import soon
 
 DATA = bytes(range(256)) * 8
 
@@ -149,10 +150,8 @@ def test_anonymous_urls_are_those_of_google(server: GcsServer) -> None:
 def test_no_metadata_server_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_GCE_CHECK")
     monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:1")
-    with Reading(GcsProvider) as gcs:
-        start = time.monotonic()
+    with Reading(GcsProvider) as gcs, soon():
         assert not gcs.request("gs://b/k").headers
-        assert time.monotonic() - start < 5
 
 
 def test_credentials_from_the_environment(server: GcsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import time
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
@@ -12,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mediasql.storage.pattern import below, compile_pattern, is_glob
+from tests.waiting import soon
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,6 @@ def test_the_prefix_is_as_long_as_it_can_be() -> None:
 
 
 def test_many_wildcards_take_no_time() -> None:
-    begun = time.perf_counter()
-    assert not compile_pattern("*" * 500 + "b").keeps("a" * 2000)
-    assert not compile_pattern("{a," * 200 + "}" * 200).keeps("b" * 1000)
-    assert time.perf_counter() - begun < 1
+    with soon():
+        assert not compile_pattern("*" * 500 + "b").keeps("a" * 2000)
+        assert not compile_pattern("{a," * 200 + "}" * 200).keeps("b" * 1000)

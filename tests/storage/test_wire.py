@@ -17,6 +17,7 @@ import pytest
 from mediasql.storage.fetch import Retry
 from mediasql.storage.wire import Reply, Wire
 from tests.servers import web
+from tests.waiting import eventually
 
 T = TypeVar("T")
 OK = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/10\r\nContent-Length: 5\r\n"
@@ -71,7 +72,12 @@ def talking(host: Host, silence: float = 5.0) -> Any:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(asyncio.wait_for(coroutine, 10))
+    return asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
+async def until(look: Callable[[], object]) -> None:
+    """Wait for what happens on this loop."""
+    await asyncio.to_thread(eventually, look)
 
 
 def asked(host: Host, *, times: int = 1, silence: float = 5.0, **headers: str) -> list[Reply | None]:
@@ -188,7 +194,7 @@ def test_who_gives_up_takes_his_connection_with_him() -> None:
     async def main() -> Reply | None:
         async with talking(host) as (wire, base):
             first = asyncio.create_task(wire.get(base, {}, 0, 5))
-            await asyncio.sleep(0.1)
+            await until(lambda: host.requests)
             first.cancel()
             return await wire.get(base, {}, 0, 5)  # type: ignore[no-any-return]
 
@@ -201,13 +207,14 @@ def test_who_gives_up_takes_his_connection_with_him() -> None:
 def test_the_rest_of_an_answer_that_was_given_up_is_no_answer(sent: bytes) -> None:
     """Whoever comes next must not get it, though the server says that the connection lasts."""
     rest = OK + b"\r\nevil!"
-    given_up = asyncio.Event()
+    begun, given_up = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             request = await reader.readuntil(b"\r\n\r\n")
             if b"GET /first" in request:
                 writer.write(sent.replace(b"Content-Length: 5", b"Content-Length: %d" % len(rest)))
+                begun.set()
                 await given_up.wait()
                 writer.write(rest)
             else:
@@ -218,7 +225,8 @@ def test_the_rest_of_an_answer_that_was_given_up_is_no_answer(sent: bytes) -> No
     async def main() -> Reply | None:
         async with listening(serve) as (wire, base):
             first = asyncio.create_task(wire.get(f"{base}/first", {}, 0, 100))
-            await asyncio.sleep(0.1)
+            await begun.wait()
+            await asyncio.sleep(0.1)  # it is here, and perhaps read
             first.cancel()
             await asyncio.wait([first])
             second = asyncio.create_task(wire.get(f"{base}/second", {}, 0, 5))
@@ -284,10 +292,12 @@ def test_a_body_without_end_is_not_read_to_its_end(head: bytes) -> None:
 
 def test_who_gives_up_while_connecting_leaves_no_connection() -> None:
     """The server accepts, and says nothing where TLS should begin."""
+    begun: list[bytes] = []
     ended: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(5)
+        begun.append(b"")
         with suppress(ConnectionError):
             while part := await reader.read(1000):
                 del part
@@ -297,16 +307,14 @@ def test_who_gives_up_while_connecting_leaves_no_connection() -> None:
     async def main() -> None:
         async with listening(serve, scheme="https") as (wire, base):
             task = asyncio.create_task(wire.get(base, {}, 0, 5))
-            await asyncio.sleep(0.2)
+            await until(lambda: begun)
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled()
-            await asyncio.sleep(0.1)
-            assert len(ended) == 1
+            await until(lambda: len(ended) == 1)
             wire._connect_time = 0.1
             assert await wire.get(base, {}, 0, 5) is None
-            await asyncio.sleep(0.1)
-            assert len(ended) == 2
+            await until(lambda: len(ended) == len(begun))
 
     run(main())
 
@@ -317,7 +325,7 @@ def test_a_look_up_that_fails_when_nobody_waits_is_not_printed(
     failing = threading.Event()
 
     def getaddrinfo(*_: Any, **__: Any) -> Any:
-        failing.wait(5)
+        failing.wait(60)
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
