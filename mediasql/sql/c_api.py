@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import apsw
@@ -61,13 +62,14 @@ class CApi:
         """Read the `sqlite3_api_routines` at the address `table`. Raises ConfigError as `functions_at` does."""
         # PYFUNCTYPE keeps the GIL: these return at once, and releasing it costs more than they do.
         self._add(functions_at(table, _FUNCTIONS, ctypes.PYFUNCTYPE, expected))
+        self.table = table
         self._call: Any = self
 
     def _add(self, functions: dict[str, Any]) -> None:
         for name, function in functions.items():
             setattr(self, name, function)
 
-    @property
+    @cached_property
     def library(self) -> int:
         """What tells one SQLite library of this process from another: where a function of it is."""
         return ctypes.cast(self._call.libversion_number, ctypes.c_void_p).value or 0
@@ -108,9 +110,29 @@ class CApi:
         _seen[database] = found
         return list(found.values())
 
+    def executes_alone(self, statements: Sequence[Running]) -> bool:
+        """Return whether SQLite executes no more than one statement of their connection now; False in doubt.
+
+        It counts executions that are inside of one another. While there are several, sqlite3_expanded_sql gives the
+        text of any statement as a comment, line by line, its bindings not in place.
+        """
+        call, statement = self._call, statements[0].pointer
+        if call.bind_parameter_count(statement):  # which may be BLOBs, and make long texts
+            statement = min((each.pointer for each in statements), key=call.bind_parameter_count)
+        text = call.expanded_sql(statement)
+        if not text:
+            return False
+        try:
+            if ctypes.string_at(text, 3) != b"-- ":
+                return True
+            first_line = (call.sql(statement) or b"").split(b"\n", 1)[0]
+            return not ctypes.string_at(text).startswith(b"-- " + first_line)
+        finally:
+            call.free(text)
+
     def text(self, statement: Running) -> str:
-        """The statement as it was prepared."""
-        return bytes(self._call.sql(statement.pointer)).decode(errors="replace")
+        """The statement as it was prepared; nothing where it was not to be kept."""
+        return bytes(self._call.sql(statement.pointer) or b"").decode(errors="replace")
 
     def parameters(self, statement: Running) -> int:
         """How many bindings it takes."""

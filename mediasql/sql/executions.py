@@ -14,7 +14,7 @@ from .c_api import Running
 from .computed import ROW
 from .definitions import quote
 from .feeding import feeding
-from .liveness import called_functions, unused_functions
+from .liveness import called_functions
 from .registry import functions
 from .schema import named_table
 from .scout import Execution
@@ -65,7 +65,7 @@ class Executions:
         try:
             with self._session.statement.unwatched():
                 if not tokens[0].is_word("SELECT", "VALUES"):
-                    ignored = unused_functions(self._explain(sql, bindings))
+                    ignored = self._session.statement.unused_by(sql, bindings)
                     fed = feeding(sql, self)
                     if fed is None:
                         return None

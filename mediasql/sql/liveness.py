@@ -231,9 +231,11 @@ class _Program:
                 callers[to].append(at)
         used: set[str] = set()
         called: set[str] = set()
-        pending = set(range(len(program)))
+        pending = list(range(len(program)))  # the last comes first, since it is read behind where it is written
+        waiting = set(pending)
         while pending:
             at = pending.pop()
+            waiting.remove(at)
             instruction, function = program[at], self.rows[at].function
             after = self.pinned.union(*(before[to] for to in instruction.next))
             matters = not instruction.pure or bool(instruction.writes & after)
@@ -246,7 +248,8 @@ class _Program:
                     used.add(function[0])
             if now != before[at]:
                 before[at] = now
-                pending.update(callers[at])
+                pending += [caller for caller in callers[at] if caller not in waiting]
+                waiting.update(callers[at])
         return used, called
 
 

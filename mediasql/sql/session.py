@@ -63,13 +63,16 @@ class Statement(StatementEnds, Protocol):
         """Whether the statement under way changes the database."""
 
     def needs(self, function: str) -> bool:
-        """Whether the statement under way uses what `function` returns. Called from the module that SQLite called."""
+        """Whether the statement that called `function` uses what it returns."""
 
     def running(self) -> list[Any]:
         """The statements under way, as `Executions` of the same binding takes them."""
 
     def unused(self, statement: Any) -> frozenset[str]:
         """Functions that one of them calls without using what they return."""
+
+    def unused_by(self, sql: str, bindings: Any) -> frozenset[str]:
+        """Functions that a statement which is to come will call without using what they return."""
 
     def text(self, statement: Any) -> str | None:
         """One of them, with its bindings in place."""

@@ -2,32 +2,26 @@
 
 Nothing is hooked: when a function has to know, it asks SQLite which statements were started and have not ended. A write
 among them that has not given a row of RETURNING is being executed at this moment, since it does all its changes in its
-first step. The rule is that of `liveness`: in doubt a value is needed, and in doubt a statement writes.
+first step; and if SQLite executes nothing inside of it, it is what called, whatever reads are open. The rule is that of
+`liveness`: in doubt a value is needed, and in doubt a statement writes.
 """
 
 from __future__ import annotations
 
 import gc
-import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Any, Protocol
 
 import apsw
 
 from .c_api import CApi, Running, c_api, unreachable
-from .callers import executes, outside
-from .liveness import unused_functions
+from .programs import UNKNOWN, Program, Programs
+from .self_test import is_understood
 
-_MOST_PLANS = 1000
 _LONGEST_TEXT = 4_000_000  # of a statement that is run ahead
-_CONFIG = (
-    apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER,
-    apsw.SQLITE_DBCONFIG_ENABLE_FKEY,
-    apsw.SQLITE_DBCONFIG_ENABLE_VIEW,
-)
+_MOST_EXECUTIONS = 50  # whose programs are known
 
 
 class Watch(Protocol):
@@ -48,33 +42,30 @@ class Statements:
 
     def __init__(self, connection: apsw.Connection, api: CApi | None = None) -> None:
         self._reference = weakref.ref(connection)
-        self._api = api or c_api()
+        self.api = api or c_api()
         self._database = connection.sqlite3_pointer()
         self._busy = False
-        self._plans: dict[str, frozenset[str]] = {}
-        self._last: tuple[int, frozenset[str]] = 0, frozenset()  # an execution, and what it does not use
-        self._state: Any = None
-        self._names: list[str] = []
-        self._versions: list[str] = []
-        self._has_samples = False
+        self._programs = Programs(self)
+        self._of_executions: dict[int, Program] = {}
         self.watch: Watch | None = None  # of writes that call our functions
 
     @property
     def unseen(self) -> str | None:
         """Why it cannot be seen what is under way, so that nothing is read ahead of it; None where it can be."""
-        return None if self._api is not None else unreachable()
+        return None if self.api is not None else unreachable()
 
     @property
-    def _connection(self) -> apsw.Connection:
+    def connection(self) -> apsw.Connection:
+        """Return the connection, which is open while it calls functions."""
         connection = self._reference()
         assert connection is not None, "a closed connection calls no functions"
         return connection
 
     def running(self) -> list[Running]:
         """What is under way, the last prepared first; nothing while our own statements run, or nobody can tell."""
-        if self._api is None or self._busy:
+        if self.api is None or self._busy:
             return []
-        return self._api.running(self._database)
+        return self.api.running(self._database)
 
     @property
     def moment(self) -> frozenset[Hashable]:
@@ -84,8 +75,8 @@ class Statements:
     @property
     def writing(self) -> bool:
         """Whether a statement that changes the database is under way, be it around the one that called."""
-        if self._api is None:
-            return bool(self._connection.txn_state() == apsw.SQLITE_TXN_WRITE)
+        if self.api is None:
+            return bool(self.connection.txn_state() == apsw.SQLITE_TXN_WRITE)
         return any(not statement.readonly and not statement.gave_a_row for statement in self.running())
 
     def calling(self, likely: Sequence[Hashable]) -> Hashable:
@@ -105,7 +96,7 @@ class Statements:
 
     def cursors(self) -> list[Any]:
         """The cursors of the connection, which APSW does not list. The garbage collector looks through all objects."""
-        return [found for found in gc.get_referrers(self._connection) if isinstance(found, apsw.Cursor)]
+        return [found for found in gc.get_referrers(self.connection) if isinstance(found, apsw.Cursor)]
 
     def trace(self, began: Callable[[], None], closes: Callable[[], None]) -> bool:
         """Call `began()` before each statement, `closes()` when the connection closes. Whether that can be done."""
@@ -116,7 +107,7 @@ class Statements:
             elif not told["trigger"]:
                 began()
 
-        self._connection.trace_v2(apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_CLOSE, event, id=self)
+        self.connection.trace_v2(apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_CLOSE, event, id=self)
         return True
 
     def untrace(self) -> None:
@@ -136,8 +127,8 @@ class Statements:
             self._busy = before
 
     def needs(self, function: str) -> bool:
-        """Whether the statement under way uses what `function` returns. Call it from the module that SQLite called."""
-        if self._connection.txn_state() != apsw.SQLITE_TXN_WRITE:  # nothing writes, so a read is what calls
+        """Return whether the statement that called `function` uses what it returns; True in doubt."""
+        if self.connection.txn_state() != apsw.SQLITE_TXN_WRITE:  # nothing writes, so a read is what calls
             return True
         write, others = None, []
         for statement in self.running():
@@ -147,97 +138,64 @@ class Statements:
                 write = statement
             else:
                 return True  # one inside of the other
-        if write is None:
+        if write is None or function.lower() not in self.unused(write):
             return True
-        # A read that gave no row yet is executed now as well, inside of the write or around it, and may be what calls.
-        # One that gave a row may wait for its next step, as a loop over it does, or be read on by what the write calls.
-        if any(not statement.gave_a_row for statement in others):
-            return True
-        if others and not self._reads_wait(write, outside(sys._getframe(1))):
-            return True
-        return function.lower() not in self.unused(write)
+        return bool(others) and not self._calls(write, others, function)
 
-    def _reads_wait(self, write: Running, caller: FrameType | None) -> bool:
-        """Whether reads that gave a row wait for their next step while `write` runs, as `caller` tells."""
-        return executes(caller)
+    def _calls(self, write: Running, others: list[Running], function: str) -> bool:
+        """Return whether it is certain that `write`, and none of `others`, called `function`.
+
+        A read that gave no row yet is executed now as well, inside of the write or around it. One that gave a row waits
+        for its next step, as in a loop over it, or is in that step, as when a function that the write calls reads on.
+        """
+        assert self.api is not None
+        waiting = all(statement.gave_a_row for statement in others)
+        return waiting and self.api.executes_alone([*others, write])
 
     def cursor(self) -> apsw.Cursor:
         """A cursor for our own statements, of which the application's tracers are not told."""
-        cursor = self._connection.cursor()
+        cursor = self.connection.cursor()
         cursor.exec_trace, cursor.row_trace = _run_it, _give_it
         return cursor
 
     def text(self, statement: Running) -> str | None:
         """The statement with its bindings in place; None when that cannot be had, or is long for its BLOBs."""
-        assert self._api is not None
-        connection = self._connection
+        assert self.api is not None
+        connection = self.connection
         limit = connection.limit(apsw.SQLITE_LIMIT_LENGTH)
         try:
             connection.limit(apsw.SQLITE_LIMIT_LENGTH, min(limit, _LONGEST_TEXT))
-            return self._api.expanded(statement)
+            return self.api.expanded(statement)
         finally:
             connection.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
 
     def unused(self, statement: Running) -> frozenset[str]:
-        """Lower-case names of the functions that a statement under way calls and whose results it does not use."""
-        if statement.execution != self._last[0]:  # its program stays what it is, whatever happens to the schema
+        """Return the lower-case names of functions that a statement under way calls without using their results."""
+        return self.program(statement).unused
+
+    def program(self, statement: Running) -> Program:
+        """Return the program of a statement under way; UNKNOWN where it cannot be had, or may not be understood."""
+        program = self._of_executions.get(statement.execution)  # it stays what it is, whatever happens to the schema
+        if program is None:
+            assert self.api is not None
             before, self._busy = self._busy, True  # `unwatched` costs more than all that is done here for most rows
             try:
-                self._last = statement.execution, self._plan(statement)
+                program = self._programs.of(statement)
+                if not is_understood(self.api):
+                    program = UNKNOWN
             finally:
                 self._busy = before
-        return self._last[1]
+            if len(self._of_executions) >= _MOST_EXECUTIONS:
+                self._of_executions.clear()
+            self._of_executions[statement.execution] = program
+        return program
 
-    def _plan(self, statement: Running) -> frozenset[str]:
-        assert self._api is not None
-        try:
-            changed = self._forget_old_plans()
-            if changed and self.watch is not None:
-                self.watch.schema_changed()
-            sql = self._api.text(statement)
-            known = self._plans.get(sql)
-            if known is not None:
-                return known
-            if self.watch is not None:
-                self.watch.created(sql)
-            if self._depends_on_bindings(sql):
-                expanded = self._api.expanded(statement)
-                return frozenset() if expanded is None else self._explain(expanded, 0)
-            found = self._plans[sql] = self._explain(sql, self._api.parameters(statement))
-            return found
-        except (apsw.Error, UnicodeError):
+    def unused_by(self, sql: str, bindings: Any) -> frozenset[str]:
+        """Return what `unused` will for a statement that is to come. Raises apsw.Error."""
+        if self.api is None or not is_understood(self.api):
             return frozenset()
-
-    def _explain(self, sql: str, parameters: int) -> frozenset[str]:
-        # SQLite does not see that an EXPLAIN is of an earlier schema, so it must not come from APSW's cache.
-        return unused_functions(self.cursor().execute(f"EXPLAIN {sql}", (None,) * parameters, can_cache=False))
-
-    def _forget_old_plans(self) -> bool:
-        """Forget plans when the schema is another than theirs, or something else that the compiler looks at. Whether
-        it is."""
-        connection, execute = self._connection, self.cursor().execute
-        names = connection.db_names()
-        if names != self._names:
-            self._names = names
-            self._versions = [f"PRAGMA {apsw.format_sql_value(name)}.schema_version" for name in names]
-        config = connection.config
-        state = (
-            [execute(version).get for version in self._versions],
-            [config(option, -1) for option in _CONFIG],
-            connection.authorizer,
-            names,
-        )
-        changed = bool(state != self._state)
-        if changed or len(self._plans) > _MOST_PLANS:
-            self._plans.clear()
-            self._state = state
-            find = "SELECT 1 FROM {}.sqlite_schema WHERE name = 'sqlite_stat4'"
-            self._has_samples = any(execute(find.format(apsw.format_sql_value(name))).get for name in names)
-        return changed
-
-    def _depends_on_bindings(self, sql: str) -> bool:
-        """Whether the planner may look at bound values: for patterns, and with the samples of ANALYZE (STAT4)."""
-        return self._has_samples or "like" in sql.lower() or "glob" in sql.lower()
+        with self.unwatched():
+            return self._programs.unused(sql, bindings)
 
 
 def _run_it(cursor: Any, sql: str, bindings: Any) -> bool:

@@ -102,6 +102,7 @@ class Maker:
         self.random = random_
         self.choice = random_.choice
         self.unused: list[str] = []
+        self.statements: list[tuple[str, Any]] = []
 
     def maybe(self, text: str, chance: float = 0.5) -> str:
         return text if self.random.random() < chance else ""
@@ -290,12 +291,22 @@ class Maker:
         ]
         return self.choice(statements)
 
+    def step(self) -> list[tuple[str, Any]]:
+        """A statement, new or one of the last; perhaps behind a PRAGMA that makes another program of it."""
+        setting = self.choice(
+            ["ignore_check_constraints", "recursive_triggers", "reverse_unordered_selects", "automatic_index"]
+        )
+        if not self.statements or self.random.random() < 0.7:
+            self.statements.append(self.statement())
+        found = [(f"PRAGMA {setting} = {self.choice(['ON', 'OFF'])}", None)] if self.random.random() < 0.2 else []
+        return [*found, self.choice(self.statements[-3:])]
+
 
 def compare(lazy: Any, always: Any, seed: int, seen: Counter[str]) -> list[tuple[str, Any]]:
     """Run the same random statements on both, which must answer alike. Returns them, and counts in `seen`."""
     maker = Maker(random.Random(seed))
     script: list[tuple[str, Any]] = [(sql, None) for sql in maker.schema()]
-    script += [maker.statement() for _ in range(12)]
+    script += [statement for _ in range(12) for statement in maker.step()]
     for sql, bindings in script:
         expected, found = always.run(sql, bindings), lazy.run(sql, bindings)
         seen["error" if isinstance(expected, str) else "fine"] += 1
@@ -434,6 +445,59 @@ def test_columns_that_need_their_value(lazy: Database, column: str) -> None:
     lazy.run(f"CREATE TABLE t(url, {column}, idle AS (g(url)))")
     lazy.run("INSERT INTO t(url) VALUES ('a')")
     assert lazy.fetches == {"f": 1}
+
+
+LOG = "CREATE TABLE log(v); CREATE TRIGGER r AFTER DELETE ON t BEGIN INSERT INTO log VALUES (old.v); END"
+MATCHES = "INSERT INTO log SELECT v FROM t WHERE kind IS ?"
+
+
+@pytest.mark.parametrize(
+    ("setup", "statement", "change", "result"),
+    [
+        (
+            "CREATE TABLE t(url, v AS (f(url)) CHECK (v > 100)); PRAGMA ignore_check_constraints = ON",
+            ("INSERT INTO t(url) VALUES (?)", ("a",)),
+            "PRAGMA ignore_check_constraints = OFF",
+            "SELECT count(*) FROM t",
+        ),
+        (
+            f"CREATE TABLE t(k INTEGER PRIMARY KEY, url, v AS (f(url))); PRAGMA recursive_triggers = OFF; {LOG}",
+            ("REPLACE INTO t(k, url) VALUES (1, ?)", ("a",)),
+            "PRAGMA recursive_triggers = ON",
+            "SELECT v FROM log",
+        ),
+        (
+            "CREATE TABLE t(url, kind, v AS (f(url))); CREATE INDEX i ON t(kind, v) WHERE kind IS NULL;"
+            "CREATE TABLE log(v, w AS (f(v))); INSERT INTO t VALUES ('a', 'photo'), ('b', NULL)",
+            (MATCHES, (None,)),
+            ("INSERT INTO log(v) VALUES (-1)"),
+            (MATCHES, ("photo",)),
+        ),
+        (
+            "CREATE TABLE t(name, url, kind, v AS (f(url))); CREATE INDEX i ON t(name, v, kind);"
+            "CREATE INDEX j ON t(kind); CREATE TABLE log(v, w AS (f(v))); INSERT INTO t VALUES ('n', 'a', 'p');"
+            "ANALYZE; DELETE FROM sqlite_stat1; INSERT INTO sqlite_stat1 VALUES ('t', 'i', '9000 1 1 1'),"
+            "('t', 'j', '9000 9000'); ANALYZE sqlite_schema",
+            ("INSERT INTO log SELECT v FROM t WHERE name = 'n' AND kind = 'p'", ()),
+            "UPDATE sqlite_stat1 SET stat = iif(idx = 'i', '9000 9000 9000 9000', '9000 1'); ANALYZE sqlite_schema",
+            "SELECT v FROM log ORDER BY rowid",
+        ),
+    ],
+    ids=["checks", "triggers", "bindings", "statistics"],
+)
+def test_a_program_that_becomes_another(setup: str, statement: Any, change: str, result: Any) -> None:
+    """Of the same statement and schema: by a PRAGMA, by what is bound, or by what ANALYZE found."""
+    found = []
+    for always in (False, True):
+        database = Database(always)
+        database.connection.execute(setup)
+        database.run(*statement)
+        database.connection.execute(change)
+        database.run(*statement)
+        found.append(database.run(*([result] if isinstance(result, str) else result)))
+        found[-1] = [found[-1], database.run("SELECT * FROM t"), database.run("SELECT * FROM log")]
+        database.close()
+    assert found[0] == found[1]
 
 
 def test_a_strict_table_does_not_need_its_virtual_columns(lazy: Database) -> None:

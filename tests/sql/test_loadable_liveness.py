@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mediasql
-from mediasql.sql import apsw_binding
+from mediasql.sql import apsw_binding, routines_of_apsw
+from mediasql.sql.c_api import functions_at
 from mediasql.sql.loadable import binding
-from tests.sql.test_liveness import NAMES, Database, compare, fill
+from tests.sql.test_liveness import NAMES, Database, compare, fill, value_of
+
+STEPPING: dict[str, Any] = {
+    "prepare_v2": (
+        ctypes.c_int,
+        (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
+    ),
+    "step": (ctypes.c_int, (ctypes.c_void_p,)),
+    "finalize": (ctypes.c_int, (ctypes.c_void_p,)),
+}
 
 pytestmark = pytest.mark.usefixtures("loadable")
 
@@ -45,6 +61,20 @@ class HostDatabase(Database):
             return list(self.connection.execute(sql, bindings or ()))
         except sqlite3.Error as error:
             return type(error).__name__
+
+
+class NewestHostDatabase(Database):
+    """And in the SQLite of APSW, into which the extension is loaded, as into any other host's."""
+
+    def __init__(self, path: str) -> None:
+        self.fetches = Counter()
+        self.connection: Any = apsw.Connection(path)
+        self.connection.enable_load_extension(True)
+        self.connection.load_extension(mediasql.loadable_path())
+        known = binding.connection_at(self.connection.sqlite3_pointer())
+        assert known is not None
+        for name in NAMES:
+            apsw_binding.add_function(known[0], known[1], self._function(name))
 
 
 seen: Counter[str] = Counter()
@@ -90,6 +120,38 @@ def lazy() -> Iterator[HostDatabase]:
 def test_what_nothing_needs_is_not_fetched(lazy: HostDatabase, statement: str) -> None:
     assert not isinstance(lazy.run(statement), str)
     assert lazy.fetches == {}
+
+
+def test_a_write_that_waits_for_a_lock_while_a_read_goes_on(tmp_path: Path) -> None:
+    """A host may leave it as it is, and try it again later; nothing tells it from one that is being executed."""
+    code = f"from tests.sql import test_loadable_liveness as t; t.read_while_a_write_waits({str(tmp_path / 'db')!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("values are right, and none was computed for the write\n", "")
+
+
+def read_while_a_write_waits(path: str) -> None:
+    """Be that host, in a process of its own: only one SQLite library of a process may load the extension."""
+    database, other = NewestHostDatabase(path), apsw.Connection(path)
+    con = database.connection
+    con.execute("CREATE TABLE t(k INTEGER PRIMARY KEY, url, v AS (f(url)))")
+    con.execute("INSERT INTO t(url) VALUES ('a'), ('b'), ('c')")
+    call = SimpleNamespace(**functions_at(routines_of_apsw.address(), STEPPING, ctypes.PYFUNCTYPE))
+    write = ctypes.c_void_p()
+    sql = b"INSERT INTO t(url) VALUES ('d')"
+    assert call.prepare_v2(con.sqlite3_pointer(), sql, -1, ctypes.byref(write), None) == apsw.SQLITE_OK
+    other.execute("BEGIN IMMEDIATE")
+    assert call.step(write) == apsw.SQLITE_BUSY
+    other.execute("ROLLBACK")
+    con.execute("BEGIN IMMEDIATE")
+    rows = con.execute("SELECT url, v FROM t ORDER BY k").fetchall()
+    print("values are", "right," if rows == [(url, value_of("f", url)) for url in "abc"] else rows, end=" ")
+    database.fetches.clear()
+    assert call.step(write) == apsw.SQLITE_DONE
+    call.finalize(write)
+    con.execute("COMMIT")
+    print("and none was computed for the write" if not database.fetches else database.fetches)
+    other.close()
+    database.close()
 
 
 def test_many_at_once(lazy: HostDatabase) -> None:
