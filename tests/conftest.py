@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import mediasql
 from mediasql.sql.loadable import build
@@ -20,6 +21,14 @@ from tests.servers.server import Server
 
 # Read by gcsfs at import: against anything but Google's own service, its gRPC probe waits 60 s per bucket.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+
+# How long examples take, and are in the making, is no property of what is tested; examples share fixtures on purpose.
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("any machine")
 
 FOREIGN = ("AWS_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "GCSFS_", "AZURE_", "FSSPEC_", "MEDIASQL_", "STORAGE_")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mediasql.media.exif import orientation, strip_prefix, write, xmp_orientation
-from tests.media.headers.oracle import harm, patient
+from tests.media.headers.oracle import harm
 from tests.media.headers.pictures import exif
 
 # Pillow warns of damage, which is what is tested.
@@ -66,14 +66,12 @@ def test_writes_what_pillow_reads() -> None:
     assert told.get_ifd(0x8769) == {0x9003: "2024:01:02 03:04:05"}
 
 
-@patient
 @given(block=harm([BLOCK, write("<", {0x0112: (3, b"\3\0"), 0x0132: (2, b"2024\0")})]))
 def test_agrees_with_pillow_on_damaged_blocks(block: bytes) -> None:
     found, known = orientation(block), read(block)
     assert found == known if isinstance(known, int) and 1 <= known <= 8 else not found
 
 
-@patient
 @given(st.binary(max_size=200))
 def test_survives_anything(block: bytes) -> None:
     assert orientation(b"II*\0" + block) in (None, *range(9))

@@ -192,7 +192,7 @@ STARTS = [b"", *(data[:64] for data in FALLBACKS.values()), jpeg()[:64], b"\x1aE
 
 
 @given(st.sampled_from(STARTS), st.binary(max_size=3000), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_garbage_is_an_answer_and_no_crash(start: bytes, rest: bytes, knows_size: bool) -> None:
     answer, read = probed(start + rest, knows_size=knows_size)
     assert (answer.info is None) == (answer.error is not None)
@@ -200,7 +200,7 @@ def test_garbage_is_an_answer_and_no_crash(start: bytes, rest: bytes, knows_size
 
 
 @given(st.sampled_from(sorted(FALLBACKS)), st.integers(0, 5000), st.binary(min_size=1, max_size=8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_damaged_files_are_an_answer_and_no_crash(name: str, at: int, damage: bytes) -> None:
     data = FALLBACKS[name]
     at %= len(data)

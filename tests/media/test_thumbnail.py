@@ -55,7 +55,7 @@ def test_it_stands_upright_as_pillow_turns_it(orientation: int) -> None:
 
 
 @given(st.tuples(st.integers(1, 700), st.integers(1, 700)), st.integers(1, 300), st.integers(1, 300))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_fits_keeps_its_proportions_and_is_not_enlarged(size: tuple[int, int], width: int, height: int) -> None:
     small = opened(thumbnail(picture("PNG", size=size), width, height))
     scale = min(1.0, width / size[0], height / size[1])

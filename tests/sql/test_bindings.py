@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mediasql
@@ -247,7 +247,7 @@ PLACES = ["p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg", "p4.jpg", "none.jpg", "text.jp
     st.integers(0, 14),
     st.sampled_from([None, 0, 1, 3, 64]),
 )
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=50, derandomize=True)
 def test_the_same_with_and_without(web: Web, sql: str, places: list[Any], break_at: int, rows: int | None) -> None:
     given = [(f"{web.server.url}/{place}" if isinstance(place, str) else place,) for place in places]
     on, off = (outcome(readahead, sql, given, break_at, rows) for readahead in ("on", "off"))

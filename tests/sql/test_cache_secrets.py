@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mediasql
@@ -46,7 +46,7 @@ ASKED = st.tuples(PLACES, SECRETS, st.sampled_from(["p1.jpg", "none.jpg", "text.
 
 
 @given(st.lists(ASKED, min_size=1, max_size=4), st.sampled_from(OPTIONS), SECRETS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 def test_no_byte_of_the_cache_tells(
     web: Web, asked: list[tuple[str, str, str]], options: dict[str, Any], password: str
 ) -> None:

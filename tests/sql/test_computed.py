@@ -332,7 +332,7 @@ def test_ctrl_c_while_computing(web: Web) -> None:
     con.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**40))
 def test_random_tables(seed: int) -> None:
     """Everything but the new column is as it was, and its values are those of the expression."""

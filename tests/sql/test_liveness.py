@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mediasql
@@ -318,7 +318,7 @@ def compare(lazy: Any, always: Any, seed: int, seen: Counter[str]) -> list[tuple
 seen: Counter[str] = Counter()
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 @given(st.integers(0, 2**48))
 def test_the_same_rows_as_when_everything_is_computed(seed: int) -> None:
     lazy, always = Database(always=False), Database(always=True)

@@ -80,7 +80,7 @@ class NewestHostDatabase(Database):
 seen: Counter[str] = Counter()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**48))
 def test_the_same_rows_as_when_everything_is_computed(seed: int) -> None:
     lazy, always = HostDatabase(always=False), HostDatabase(always=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mediasql
@@ -353,7 +353,7 @@ def test_what_a_policy_forbids_is_not_told_from_memory(connect: Connect, web: We
     st.lists(st.tuples(st.integers(0, 11), st.sampled_from(["width", "height", "media_type", "byte_size"]))),
     st.integers(0, 12),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_any_order_gives_the_same(web: Web, asked: list[tuple[int, str]], known: int) -> None:
     """10 and 11 do not exist or are no picture; the first `known` are on disk."""
     urls = [*(web.url(number) for number in range(10)), f"{web.server.url}/none.jpg", f"{web.server.url}/text.jpg"]

@@ -12,14 +12,17 @@ from typing import Any
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mediasql
 from tests.servers.http import HttpServer
 from tests.sql.conftest import Connect, picture
 
-pytestmark = pytest.mark.filterwarnings("ignore::mediasql.MediaWarning")  # of indexes, see test_media_indexes.py
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::mediasql.MediaWarning"),  # of indexes, see test_media_indexes.py
+    pytest.mark.usefixtures("quick_retries"),
+]
 
 _names = itertools.count()
 
@@ -597,7 +600,7 @@ def test_what_is_missing_becomes_null(con: mediasql.MediaConnection, site: Site)
 
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_what_fails_for_the_moment_stays_as_it_is(connect: Connect, site: Site, forgotten: bool) -> None:
-    con = connect(timeout=2, cache_size=0)
+    con = connect(timeout=20, cache_size=0)
     many(con, [site.write("a", 10), site.write("b", 10), site.write("c", 10)])
     con.execute("DROP INDEX i")
     if forgotten:
@@ -618,7 +621,7 @@ def test_what_fails_for_the_moment_stays_as_it_is(connect: Connect, site: Site, 
 
 def test_an_index_of_what_fails_for_the_moment(connect: Connect, site: Site) -> None:
     """It is built anew for what changed; for what fails, with what was known."""
-    con = connect(timeout=2)
+    con = connect(timeout=20)
     many(con, [site.write("a", 10, 10), site.write("b", 10, 10), site.write("c", 10, 10)] * 2)
     site.fails("a", 500)
     site.write("b", 10, 20)
@@ -633,7 +636,7 @@ def test_an_index_of_what_fails_for_the_moment(connect: Connect, site: Site) -> 
 
 
 def test_an_index_that_cannot_be_built_now(connect: Connect, site: Site) -> None:
-    con = connect(timeout=2, cache_size=0)
+    con = connect(timeout=20, cache_size=0)
     many(con, [site.write("a", 10, 10), site.write("b", 10, 10)])
     con.execute("SELECT media_cache_clear()")
     site.fails("a", 500)
@@ -661,7 +664,7 @@ def test_what_is_refused_stays_as_it_is(con: mediasql.MediaConnection, site: Sit
 
 def test_a_failure_while_rows_are_written(connect: Connect, site: Site) -> None:
     """The store said what changed, and fails when the whole file is read for it: that row stays, others do not."""
-    con = connect(timeout=2, cache_size=0)
+    con = connect(timeout=20, cache_size=0)
     con.execute("CREATE TABLE t(image, hash AS (content_hash(image)) STORED)")
     urls = [site.write(name, 10) for name in "abc"]
     con.executemany("INSERT INTO t VALUES (?)", [(url,) for url in urls])
@@ -681,7 +684,7 @@ def test_a_failure_while_rows_are_written(connect: Connect, site: Site) -> None:
 
 
 def test_every_failure_raises_where_that_is_wanted(connect: Connect, site: Site) -> None:
-    con = connect(timeout=2, on_error="raise")
+    con = connect(timeout=20, on_error="raise")
     many(con, [site.write("a", 10), site.write("b", 10)])
     site.write("a", 20)
     for status, error in ((500, mediasql.TransientError), (404, mediasql.NotFound)):
@@ -732,7 +735,7 @@ def test_interrupted(connect: Connect, site: Site) -> None:
 SIZES = st.tuples(st.integers(1, 6), st.integers(1, 4))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(st.integers(0, 2**40))
 @pytest.mark.parametrize("host", ["apsw", "sqlite3"])
 def test_random_tables(tmp_path_factory: pytest.TempPathFactory, host: str, seed: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mediasql
@@ -210,7 +210,7 @@ def test_the_same_with_and_without(web: Web, monkeypatch: pytest.MonkeyPatch) ->
     st.lists(PLACES, min_size=3, max_size=16),
     st.lists(st.sampled_from(STATEMENTS), min_size=1, max_size=4),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=60, derandomize=True)
 def compare_with_and_without(
     web: Web, database: tuple[Any, ...], places: list[str | None], statements: list[str]
 ) -> None:

@@ -261,7 +261,7 @@ def listings(bucket: Server) -> Iterator[mediasql.MediaConnection]:
     connection.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**40))
 def test_hints_change_no_answer(listings: mediasql.MediaConnection, seed: int) -> None:
     chance = random.Random(seed)

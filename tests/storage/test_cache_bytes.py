@@ -55,7 +55,7 @@ def test_it_is_there_for_the_next_process(objects: Objects, make: Callable[..., 
     assert second.stats().here.saved == len(objects.data["a"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 6 * BLOCK),
     st.lists(st.tuples(st.integers(0, 7 * BLOCK), st.integers(0, 3 * BLOCK)), min_size=1, max_size=12),

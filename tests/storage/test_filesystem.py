@@ -145,7 +145,7 @@ def test_ranges(fs: MediaFileSystem) -> None:
         fs.cat_ranges(["s3://fs-photos/none"], 0, 1, on_error="raise")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(steps=st.lists(st.tuples(st.integers(0, len(DATA) + 10), st.integers(-1, 5 * BLOCK)), max_size=15))
 def test_a_file_reads_as_one_in_memory(steps: list[tuple[int, int]]) -> None:
     MemoryFileSystem().pipe("/mediasql-file", DATA)

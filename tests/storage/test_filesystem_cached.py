@@ -276,7 +276,7 @@ class Data(AbstractBufferedFile):  # type: ignore[misc]
         return bytes(self.read(max(0, stop - start)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     size=st.integers(0, 300),
     blocksize=st.integers(1, 400),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mediasql
@@ -91,7 +91,7 @@ def untrusted() -> Iterator[Store]:
     store.close()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(st.sampled_from(BEFORE), st.sampled_from(HOSTS), st.sampled_from(["", "."]), st.sampled_from(BEHIND))
 def test_no_spelling_of_an_address_gets_inside(
     network: Network, untrusted: Store, before: str, host: str, dot: str, behind: str
@@ -160,7 +160,7 @@ PARTS = [
 ]
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500)
 @given(
     st.sampled_from(
         ["{}/", "file://{}/", "file:{}/", "FILE://localhost{}/", "file:///{}/", "", "file://", "~/", "{}%2f"]
@@ -258,13 +258,13 @@ def test_a_hostile_schema_gets_nothing(http_server: HttpServer, tmp_path: Path, 
     secret.write_bytes(picture("JPEG", size=(30, 20)))
     http_server.put("", "owner/a.jpg", secret.read_bytes())
     inside = f"{http_server.url}/owner/a.jpg"
-    owner = mediasql.connect(timeout=5)
+    owner = mediasql.connect(timeout=60)
     assert owner.execute("SELECT width(?)", (inside,)).get == 30
     schema = HOSTILE.format(secret=secret, inside=inside, folder=folder, site=f"{http_server.url}/owner")
-    mediasql.connect(str(tmp_path / "theirs.db"), timeout=5).execute(schema)
+    mediasql.connect(str(tmp_path / "theirs.db"), timeout=60).execute(schema)
     owner.close()
     http_server.reset()
-    con = mediasql.connect(str(tmp_path / "theirs.db"), profile=profile, timeout=5)
+    con = mediasql.connect(str(tmp_path / "theirs.db"), profile=profile, timeout=60)
     for call in CALLS:
         with pytest.raises(ForbiddenByPolicy, match="refused by policy"):
             con.execute(call).fetchall()

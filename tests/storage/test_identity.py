@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mediasql
@@ -67,7 +67,6 @@ _NAMES = """
     SECRETS,
     st.integers(0, 4),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_no_option_gives_its_secret_away(scheme: str, names: list[str], secret: str, form: int) -> None:
     forms = [secret, f"http://user:{secret}@host:9000/x", [secret], f"http://host/x?sig={secret}", f"a={secret};b=c"]
     if names[0] == "endpoint_url" and form == 0:
@@ -88,7 +87,6 @@ PLACES = ["https://host/a.jpg?size=3&{}={}", "http://host/a.jpg?{}={}&x=1", "htt
 
 
 @given(st.sampled_from(_PARAMETERS.split()), st.sampled_from(PLACES), SECRETS, SECRETS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_no_url_gives_its_secret_away_and_each_stays_itself(name: str, place: str, secret: str, other: str) -> None:
     if name in ("code", "pass", "sid") and "#" in place:
         return

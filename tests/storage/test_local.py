@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediasql.config import Config
@@ -80,7 +80,7 @@ def test_a_glob_finds_what_it_matches_and_the_file_of_its_own_name(store: Store,
 
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40)
 def test_the_urls_of_a_listing_lead_back_to_the_files(store: Store, tmp_path: Path, name: str) -> None:
     if name in (".", "..") or len(name.encode()) > 200:
         return

@@ -475,7 +475,7 @@ def server(http_server: HttpServer) -> HttpServer:
 
 
 def test_a_refusal_raises_is_recorded_and_sends_nothing(server: HttpServer) -> None:
-    con = mediasql.connect(profile="untrusted", timeout=5)
+    con = mediasql.connect(profile="untrusted", timeout=60)
     url = f"{server.url}/seen/a.jpg"
     con.execute("CREATE TABLE t(u, w INT AS (width(u)), d TEXT AS (media_error(u)))")
     con.execute("INSERT INTO t(u) VALUES (?)", (url,))
@@ -499,7 +499,7 @@ def test_a_refusal_raises_is_recorded_and_sends_nothing(server: HttpServer) -> N
 
 def test_what_is_allowed_is_reached_and_nothing_beside_it(server: HttpServer) -> None:
     for profile in ("untrusted", "hosted"):
-        con = mediasql.connect(profile=profile, allow=f"{server.url}/seen", timeout=5)
+        con = mediasql.connect(profile=profile, allow=f"{server.url}/seen", timeout=60)
         assert con.execute("SELECT width(?)", (f"{server.url}/seen/a.jpg",)).get == 30
         server.reset()
         for path in ("unseen/a.jpg", "seen/../unseen/a.jpg", "seen/%2e%2e/unseen/a.jpg"):
@@ -524,7 +524,7 @@ def test_redirects_are_judged_anew(server: HttpServer, profile: str, target: str
     with json_server(lambda _: {}) as (other, asked):
         port = other.rpartition(":")[2]
         target = target.format(other=f"http://{other}", port=port)
-        store = Store(Config.load(profile=profile, allow=f"{server.url}/to,{server.url}/seen", timeout=5))
+        store = Store(Config.load(profile=profile, allow=f"{server.url}/to,{server.url}/seen", timeout=60))
         url = f"{server.url}/to/{quote(target, safe='')}/x"
         with pytest.raises(ForbiddenByPolicy, match="refused by policy"):
             loop.run(store.read(Location.parse(url), 0, 10))
@@ -561,7 +561,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    store = Store(Config.load(profile="untrusted", timeout=5))
+    store = Store(Config.load(profile="untrusted", timeout=60))
     yield store
     store.close()
 
@@ -597,7 +597,7 @@ def test_our_own_connections_reach_public_addresses(server: HttpServer, names: N
 def test_connections_to_allowed_hosts_are_for_what_is_allowed(server: HttpServer, names: Names) -> None:
     names.answers, names.public = [["127.0.0.1"]], set()
     site = f"http://rebind.example:{server.port}"
-    store = Store(Config.load(profile="untrusted", allow=f"{site}/seen", timeout=5))
+    store = Store(Config.load(profile="untrusted", allow=f"{site}/seen", timeout=60))
     for _ in range(2):  # by aiohttp, and then by our own connections
         assert loop.run(store.read(Location.parse(f"{site}/seen/a.jpg"), 0, 2)).data == b"\xff\xd8"
         server.reset()
@@ -622,15 +622,15 @@ def test_what_the_owner_fetched_is_not_served_to_others(server: HttpServer, name
         ({"profile": "untrusted"}, named),
         ({"profile": "owner", "deny": [f"{server.url}/unseen"]}, redirected),
     ]
-    owner = mediasql.connect(timeout=5)
+    owner = mediasql.connect(timeout=60)
     assert cached(owner, redirected) == cached(owner, named)
     for config, url in guests:
-        guest = mediasql.connect(timeout=5, **config)
+        guest = mediasql.connect(timeout=60, **config)
         for call in ("width(?)", "content(?)", "content_hash(?)", "last_modified(?)"):
             with pytest.raises(ForbiddenByPolicy):
                 guest.execute(f"SELECT {call}", (url,)).fetchall()
         guest.close()
-    files = mediasql.filesystem(timeout=5, profile="untrusted")
+    files = mediasql.filesystem(timeout=60, profile="untrusted")
     with pytest.raises(ForbiddenByPolicy):
         files.cat_file(named)
     owner.close()
@@ -649,7 +649,7 @@ def test_the_cache_is_shared_by_those_with_the_same_rules(server: HttpServer) ->
     again.close()
     for others in ({}, {"profile": "hosted", "allow": [server.url]}):
         server.reset()
-        other = mediasql.connect(timeout=5, **others)
+        other = mediasql.connect(timeout=60, **others)
         assert cached(other, url) == found
         assert len(server.requests()) > 0
         other.close()
@@ -671,15 +671,15 @@ def test_secrets_for_all_servers_are_not_for_those_that_a_database_names(
     site = f"http://rebind.example:{server.port}"
     location = Location.parse(f"{site}/{way}/seen/a.jpg")
     for rules in ({}, {"profile": "untrusted", "allow": [site]}, {"deny": ["s3://b"]}):
-        store = Store(Config.load(storage_options=options, timeout=5, **rules))
+        store = Store(Config.load(storage_options=options, timeout=60, **rules))
         assert loop.run(store.read(location, 0, 2)).data == b"\xff\xd8"
         store.close()
-    store = Store(Config.load(storage_options=options, timeout=5, profile="untrusted", allow=[f"{site}/unseen"]))
+    store = Store(Config.load(storage_options=options, timeout=60, profile="untrusted", allow=[f"{site}/unseen"]))
     assert loop.run(store.read(Location.parse(f"{site}/unseen/a.jpg"), 0, 2)).data == b"\xff\xd8"
     with pytest.raises(Forbidden):
         loop.run(store.read(location, 0, 2))
     store.close()
-    store = Store(Config.load(storage_options={site: secret}, timeout=5, profile="untrusted"))
+    store = Store(Config.load(storage_options={site: secret}, timeout=60, profile="untrusted"))
     if scope != "netrc":
         assert loop.run(store.read(location, 0, 2)).data == b"\xff\xd8", "they are for this very host"
     store.close()
@@ -687,7 +687,7 @@ def test_secrets_for_all_servers_are_not_for_those_that_a_database_names(
 
 def test_a_proxy_would_look_names_up_itself(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.url)
-    store = Store(Config.load(profile="untrusted", allow="http://allowed.example", timeout=5))
+    store = Store(Config.load(profile="untrusted", allow="http://allowed.example", timeout=60))
     with pytest.raises(ForbiddenByPolicy, match="through a proxy"):
         loop.run(store.read(Location.parse("http://public.example/seen/a.jpg"), 0, 2))
     assert server.requests() == []
@@ -702,7 +702,7 @@ def test_listings(nginx_server: NginxServer) -> None:
         nginx_server.put("guarded", name, b"x")
     url = f"{nginx_server.url}/guarded"
     nginx_server.reset()
-    hosted = Store(Config.load(profile="hosted", allow=f"{url}/open", timeout=5))
+    hosted = Store(Config.load(profile="hosted", allow=f"{url}/open", timeout=60))
 
     def found(store: Store, pattern: str) -> list[str]:
         return sorted(entry.path[len(root) :] for root, page in store.entries(pattern) for entry in page)
@@ -712,9 +712,9 @@ def test_listings(nginx_server: NginxServer) -> None:
             found(hosted, pattern)
     assert nginx_server.requests() == []
     assert found(hosted, f"{url}/open/**") == ["a.jpg", "b/c.jpg"]
-    owner = Store(Config.load(deny=f"{url}/open", timeout=5))
+    owner = Store(Config.load(deny=f"{url}/open", timeout=60))
     assert found(owner, f"{url}/**") == ["shut/d.jpg"]
-    untrusted = Store(Config.load(profile="untrusted", timeout=5))
+    untrusted = Store(Config.load(profile="untrusted", timeout=60))
     with pytest.raises(ForbiddenByPolicy):
         found(untrusted, f"{url}/")
     for store in (hosted, owner, untrusted):
@@ -724,7 +724,7 @@ def test_listings(nginx_server: NginxServer) -> None:
 def test_a_listing_follows_no_redirect_inside(server: HttpServer, nginx_server: NginxServer) -> None:
     nginx_server.put("guarded", "open/a.jpg", b"x")
     nginx_server.reset()
-    store = Store(Config.load(profile="untrusted", allow=f"{server.url}/to", timeout=5))
+    store = Store(Config.load(profile="untrusted", allow=f"{server.url}/to", timeout=60))
     url = f"{server.url}/to/{quote(f'{nginx_server.url}/guarded/open/', safe='')}/"
     with pytest.raises(ForbiddenByPolicy):
         list(store.entries(url))
@@ -848,7 +848,7 @@ def test_a_chain_follows_no_redirect_that_is_not_allowed(server: HttpServer, cha
         {"profile": "hosted", "allow": [f"{server.url}/to", f"{server.url}/seen", "zip://", "simplecache://"]},
         {"deny": [f"{server.url}/unseen"]},
     ):
-        con = mediasql.connect(timeout=5, **config)
+        con = mediasql.connect(timeout=60, **config)
         read = "SELECT width(?)"
         redirected = f"{chain}{server.url}/to/{quote('/seen/archive', safe='')}/x"
         assert con.execute(read, (redirected,)).get == 30
@@ -888,14 +888,14 @@ def test_the_filesystem_lists_what_is_allowed(nginx_server: NginxServer, names: 
     for name in ("open/a.jpg", "open/b/c.jpg", "shut/d.jpg"):
         nginx_server.put("files", name, b"x")
     url = f"{nginx_server.url}/files"
-    owner = mediasql.filesystem(timeout=5)
+    owner = mediasql.filesystem(timeout=60)
     assert owner.find(url) == [f"{url}/{name}" for name in ("open/a.jpg", "open/b/c.jpg", "shut/d.jpg")]
-    hosted = mediasql.filesystem(profile="hosted", allow=[f"{url}/open"], timeout=5)
+    hosted = mediasql.filesystem(profile="hosted", allow=[f"{url}/open"], timeout=60)
     assert hosted.find(f"{url}/open") == [f"{url}/open/a.jpg", f"{url}/open/b/c.jpg"]
     assert hosted.ls(f"{url}/open", detail=False) == [f"{url}/open/a.jpg", f"{url}/open/b/"]
     assert hosted.glob(f"{url}/open/*.jpg") == [f"{url}/open/a.jpg"]
     names.answers, names.public = [["127.0.0.1"]], set()
-    untrusted = mediasql.filesystem(profile="untrusted", timeout=5)
+    untrusted = mediasql.filesystem(profile="untrusted", timeout=60)
     nginx_server.reset()
     for fs, path in ((hosted, url), (untrusted, url), (untrusted, f"http://rebind.example:{nginx_server.port}/files")):
         for use in (fs.ls, fs.find, fs.info, fs.isdir, lambda path, fs=fs: fs.glob(f"{path}/*"), fs.modified, fs.cat):

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -125,8 +124,6 @@ def harm(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
     return build()
 
 
-# The machine may be busy; how long parsers take is a matter of spans and of the tests of endless headers.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HARMFUL = {
     "first": st.sampled_from([64, 512, 16384]),
     "want_exif": st.booleans(),

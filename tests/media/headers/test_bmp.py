@@ -18,7 +18,6 @@ from tests.media.headers.oracle import (
     corpus_cases,
     harm,
     made_cases,
-    patient,
     pillow,
     survives,
 )
@@ -81,7 +80,6 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
         assert isinstance(probe_bytes(data).error, DecodeError)
 
 
-@patient
 @given(
     dib=st.sampled_from([12, 40, 52, 56, 64, 108, 124]),
     bits=st.sampled_from([1, 4, 8, 16, 24, 32]),
@@ -131,7 +129,6 @@ def test_asks_for_the_palette_only_while_it_is_grey() -> None:
     assert len(drive(bmp, made(bits=8, rest=greys(256)), first=64).spans) == 1
 
 
-@patient
 @given(data=harm([made(), made(bits=8, rest=greys(256)), made(56, 32, compression=3, rest=RGBA)]), **HARMFUL)
 def test_survives_harm(data: bytes, first: int, want_exif: bool, size_known: bool) -> None:
     if len(data) > 18 and data[14] in (12, 40, 52, 56, 64, 108, 124):

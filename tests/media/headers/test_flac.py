@@ -13,7 +13,7 @@ from PIL import Image
 import mediasql.media.headers.flac
 from mediasql.media.headers import HEADERS
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, harm, patient
+from tests.media.headers.oracle import HARMFUL, harm
 from tests.media.headers.pyav import agrees, corpus_params, gives_up, made_params, refuses, survives
 from tests.media.make import audio
 
@@ -63,13 +63,11 @@ def test_another_block_first_is_left_to_pyav():
     assert "STREAMINFO" in gives_up(NAME, bytes(data))
 
 
-@patient
 @given(data=harm([audio("flac", codec="flac", seconds=0.05)]), **HARMFUL)
 def test_damaged_files_do_no_harm(data, first, want_exif, size_known):
     survives(NAME, data, first, want_exif, size_known)
 
 
-@patient
 @given(data=st.binary(max_size=60), **HARMFUL)
 def test_noise_does_no_harm(data, first, want_exif, size_known):
     survives(NAME, b"fLaC" + data, first, want_exif, size_known)

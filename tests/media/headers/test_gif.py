@@ -19,7 +19,6 @@ from tests.media.headers.oracle import (
     corpus_cases,
     harm,
     made_cases,
-    patient,
     pillow,
     survives,
 )
@@ -78,7 +77,6 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
             drive(gif, data)
 
 
-@patient
 @given(
     screen=st.tuples(st.integers(0, 9), st.integers(0, 9)),
     box=st.tuples(*[st.integers(1, 9)] * 4),
@@ -96,7 +94,6 @@ def test_agrees_with_pillow_on_any_header(
     agrees(gif, made(screen, box, palette, own_palette, b"".join(extension(0xFE, text) for text in comments)))
 
 
-@patient
 @given(data=harm([animation(), picture("GIF", "P"), made(own_palette=COLORS)]), **HARMFUL)
 def test_survives_harm(data: bytes, first: int, want_exif: bool, size_known: bool) -> None:
     survives(gif, data, first, want_exif, size_known)

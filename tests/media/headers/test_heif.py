@@ -15,7 +15,7 @@ import mediasql.media.headers.heif
 from mediasql.media.headers import HEADERS, Span
 from tests.corpus import corpus_files
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, agrees, corpus_cases, harm, made_cases, patient
+from tests.media.headers.oracle import HARMFUL, agrees, corpus_cases, harm, made_cases
 from tests.media.headers.pyav import gives_up, survives
 
 NAME = mediasql.media.headers.heif.heif.__name__
@@ -196,13 +196,11 @@ if AVIF:
     SEEDS += [avif("RGBA", orientation=6, make="Camera")]
 
 
-@patient
 @given(data=harm(SEEDS), **HARMFUL)
 def test_damaged_files_do_no_harm(data, first, want_exif, size_known):
     survives(NAME, data, first, want_exif, size_known)
 
 
-@patient
 @given(data=st.binary(max_size=600), **HARMFUL)
 def test_noise_does_no_harm(data, first, want_exif, size_known):
     survives(NAME, b"\0\0\0\x10ftypavif\0\0\0\0" + box(b"meta", data), first, want_exif, size_known)

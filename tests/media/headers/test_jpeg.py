@@ -18,7 +18,6 @@ from tests.media.headers.oracle import (
     corpus_cases,
     harm,
     made_cases,
-    patient,
     pillow,
     survives,
 )
@@ -68,7 +67,6 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
     agrees(jpeg, load())
 
 
-@patient
 @given(
     mode=st.sampled_from(["L", "RGB", "CMYK"]),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -96,7 +94,6 @@ def test_agrees_with_pillow_on_any_header(
     agrees(jpeg, with_segments(data, *(segment(marker, body) for marker, body in others)))
 
 
-@patient
 @given(data=harm([PLAIN, picture("JPEG", exif=exif(6), xmp=xmp(6)), pictures(), gain_map()]), **HARMFUL)
 def test_survives_harm(data: bytes, first: int, want_exif: bool, size_known: bool) -> None:
     survives(jpeg, data, first, want_exif, size_known)

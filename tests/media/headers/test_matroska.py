@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mediasql.media.headers.matroska
 from mediasql.media.headers import HEADERS
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, harm, patient
+from tests.media.headers.oracle import HARMFUL, harm
 from tests.media.headers.pyav import agrees, corpus_params, gives_up, made_params, survives
 from tests.media.make import audio, video
 
@@ -127,13 +127,11 @@ def test_the_durations_of_streams_are_unknown():
 SEEDS = [video("matroska", audio_codec="aac", frames=2), video("webm", codec="vp9", frames=2), moved()]
 
 
-@patient
 @given(data=harm(SEEDS), **HARMFUL)
 def test_damaged_files_do_no_harm(data, first, want_exif, size_known):
     survives(NAME, data, first, want_exif, size_known)
 
 
-@patient
 @given(data=st.binary(max_size=600), **HARMFUL)
 def test_noise_does_no_harm(data, first, want_exif, size_known):
     survives(NAME, b"\x1a\x45\xdf\xa3" + data, first, want_exif, size_known)

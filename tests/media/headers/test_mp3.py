@@ -13,7 +13,7 @@ from PIL import Image
 import mediasql.media.headers.mp3
 from mediasql.media.headers import HEADERS, Span, recognise
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, harm, patient
+from tests.media.headers.oracle import HARMFUL, harm
 from tests.media.headers.pyav import (
     agrees,
     corpus_params,
@@ -125,13 +125,11 @@ def test_what_is_not_mp3_is_not_taken_for_it(data):
 SEEDS = [audio(seconds=0.1), audio(seconds=0.3, options=BARE), tag(40) + audio(seconds=0.2, options=BARE)]
 
 
-@patient
 @given(data=harm(SEEDS), **HARMFUL)
 def test_damaged_files_do_no_harm(data, first, want_exif, size_known):
     survives(NAME, data, first, want_exif, size_known)
 
 
-@patient
 @given(data=st.binary(max_size=600), **HARMFUL)
 def test_noise_does_no_harm(data, first, want_exif, size_known):
     survives(NAME, b"ID3" + data, first, want_exif, size_known)

@@ -16,7 +16,7 @@ import mediasql.media.headers.mp4
 from mediasql.media.headers import HEADERS, GiveUp, Span, recognise
 from mediasql.media.headers.mp4_audio import aac
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, harm, patient
+from tests.media.headers.oracle import HARMFUL, harm
 from tests.media.headers.pyav import (
     agrees,
     corpus_params,
@@ -214,13 +214,11 @@ SEEDS = [video(), video(faststart=True, audio_codec="aac", frames=3), audio("ipo
 SEEDS += [b"\0\0\0\x10ftypisom\0\0\0\0" + data[data.index(b"moov") - 4 :] for data in SEEDS]
 
 
-@patient
 @given(data=harm(SEEDS), **HARMFUL)
 def test_damaged_files_do_no_harm(data, first, want_exif, size_known):
     survives(NAME, data, first, want_exif, size_known)
 
 
-@patient
 @given(data=st.binary(max_size=600), **HARMFUL)
 def test_noise_does_no_harm(data, first, want_exif, size_known):
     survives(NAME, b"\0\0\0\x10ftypisom\0\0\0\0" + data, first, want_exif, size_known)

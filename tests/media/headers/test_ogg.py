@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import mediasql.media.headers.ogg
 from mediasql.media.headers import HEADERS
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, harm, patient
+from tests.media.headers.oracle import HARMFUL, harm
 from tests.media.headers.pyav import agrees, corpus_params, gives_up, made_params, refuses, survives
 from tests.media.make import audio
 
@@ -66,13 +66,11 @@ def test_a_file_that_ends_in_its_first_page_is_damaged():
 SEEDS = [audio("ogg", codec=codec, seconds=0.1) for codec in ("vorbis", "opus", "flac")]
 
 
-@patient
 @given(data=harm(SEEDS), **HARMFUL)
 def test_damaged_files_do_no_harm(data, first, want_exif, size_known):
     survives(NAME, data, first, want_exif, size_known)
 
 
-@patient
 @given(data=st.binary(max_size=600), **HARMFUL)
 def test_noise_does_no_harm(data, first, want_exif, size_known):
     survives(NAME, b"OggS\0\2" + data, first, want_exif, size_known)

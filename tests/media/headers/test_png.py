@@ -19,7 +19,6 @@ from tests.media.headers.oracle import (
     corpus_cases,
     harm,
     made_cases,
-    patient,
     pillow,
     survives,
 )
@@ -82,7 +81,6 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
         survives(png, data, 16384, want_exif=True, size_known=True)
 
 
-@patient
 @given(
     mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]),
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
@@ -181,7 +179,6 @@ def test_does_not_inflate_bombs() -> None:
     assert drive(png, before(PLAIN, bomb), first=1 << 30).info.width == 7
 
 
-@patient
 @given(data=harm([PLAIN, animation(), behind(PLAIN, chunk(b"eXIf", BLOCK)), before(PLAIN, XMP)]), **HARMFUL)
 def test_survives_harm(data: bytes, first: int, want_exif: bool, size_known: bool) -> None:
     survives(png, data, first, want_exif, size_known)

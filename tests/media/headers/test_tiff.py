@@ -23,7 +23,6 @@ from tests.media.headers.oracle import (
     corpus_cases,
     harm,
     made_cases,
-    patient,
     pillow,
     survives,
 )
@@ -98,7 +97,6 @@ def test_agrees_with_pillow(load: Callable[[], bytes]) -> None:
         assert isinstance(probe_bytes(data).error, DecodeError)
 
 
-@patient
 @given(
     key=st.sampled_from(sorted(OPEN_INFO)),
     size=st.tuples(st.integers(1, 70_000), st.integers(1, 70_000)),
@@ -230,7 +228,6 @@ def test_unknown_pixels_are_left_to_pillow(tags: dict[int, Any]) -> None:
         drive(tiff, made(tags))
 
 
-@patient
 @given(
     data=harm([picture("TIFF"), picture("TIFF", "P", compression="tiff_lzw"), made(rgb(), big=True, at=70)]),
     **HARMFUL,

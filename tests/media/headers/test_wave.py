@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mediasql.media.headers.wave
 from mediasql.media.headers import HEADERS, Span, recognise
 from tests.media.headers.drive import drive
-from tests.media.headers.oracle import HARMFUL, harm, patient
+from tests.media.headers.oracle import HARMFUL, harm
 from tests.media.headers.pyav import (
     FFMPEG,
     agrees,
@@ -161,13 +161,11 @@ SEEDS = [
 ]
 
 
-@patient
 @given(data=harm(SEEDS), **HARMFUL)
 def test_damaged_files_do_no_harm(data, first, want_exif, size_known):
     survives(NAME, data, first, want_exif, size_known)
 
 
-@patient
 @given(data=st.binary(max_size=600), **HARMFUL)
 def test_noise_does_no_harm(data, first, want_exif, size_known):
     survives(NAME, b"RIFF\0\0\0\0WAVE" + data, first, want_exif, size_known)
