@@ -27,9 +27,6 @@ In a query, UnavailableError and TransientError become NULL and a row in `media_
 from __future__ import annotations
 
 import re
-import sys
-import warnings
-from types import FrameType
 from typing import Self
 
 
@@ -132,13 +129,3 @@ def redact(text: str) -> str:
     """`text` with passwords, signatures and tokens of URLs replaced by `***`."""
     shown = _LONE_TOKEN.sub(r"\1***@", _PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1***", text)))
     return _JWT.sub("***", shown) if "eyJ" in shown else shown
-
-
-def warn(message: str, category: type[MediaWarning]) -> None:
-    """Give a warning, without secrets, for the line of code outside of this package that led here."""
-    frame: FrameType | None = sys._getframe(1)
-    level = 2
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
-        frame = frame.f_back
-        level += 1
-    warnings.warn(redact(message), category, stacklevel=level)

@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from ..errors import MediaWarning, warn
+from ..warning import warn
 from .definitions import index_definition, names_in, quote
 from .liveness import called_functions
 from .registry import Function, functions
@@ -169,4 +169,4 @@ class IndexWarnings:
             return
         self._told.add(key)
         perishable = [name for name, function in stale_functions(self._session).items() if function.perishable]
-        warn(index.warning(perishable), MediaWarning)
+        warn(index.warning(perishable))

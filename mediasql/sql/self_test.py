@@ -13,8 +13,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from ..errors import ConfigError, MediaWarning, warn
+from ..errors import ConfigError
 from ..storage import forking
+from ..warning import warn
 from .c_api import CApi, Running, Signature, functions_at, text_of
 from .liveness import called_functions, unused_functions
 
@@ -229,5 +230,4 @@ def _warn(version: int, found: str) -> None:
         f"mediasql cannot tell which values a write uses in SQLite {text_of(version)}, and computes all of them, so "
         f"that INSERT makes requests. It was tested with {oldest} to {newest}; this one differs in: {found}. "
         "A later version of mediasql may know it",
-        MediaWarning,
     )

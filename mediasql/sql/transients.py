@@ -17,21 +17,17 @@ runs: later it would come out of another statement, or of nothing that could be 
 from __future__ import annotations
 
 import atexit
-import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 
 from ..errors import MediaWarning
 from ..storage import forking
-
-# Packages through which a statement comes from the application: the warning points to whoever called them.
-_BETWEEN = frozenset({"mediasql", "apsw", "sqlite3", "sqlite_utils", "click", "sqlalchemy", "pandas"})
+from ..warning import application_frame
 
 
 class StatementEnds(Protocol):
@@ -174,15 +170,7 @@ class Transients:
 
 def _place() -> _Place | None:
     """The line of the application that runs the statement under way; None where that is no Python code."""
-    frame: FrameType | None = sys._getframe(1)
-    found = None
-    while frame is not None:
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package != "mediasql":
-            found = frame
-            if package not in _BETWEEN:
-                break
-        frame = frame.f_back
+    found = application_frame()
     if found is None:
         return None
     return _Place(found.f_code.co_filename, found.f_lineno, str(found.f_globals.get("__name__", "<unknown>")))

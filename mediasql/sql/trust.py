@@ -13,7 +13,8 @@ from contextlib import suppress
 
 import apsw
 
-from ..errors import MediaWarning, UsageError, warn
+from ..errors import UsageError
+from ..warning import warn
 from .definitions import quote
 from .registry import functions, tables
 from .schema import switched
@@ -52,8 +53,7 @@ def tell_of_distrust(session: Session) -> None:
             warn(
                 "the schema of the database calls functions or tables of mediasql, and this connection trusts no "
                 "schema (PRAGMA trusted_schema is OFF), so that statements fail with 'unsafe use of …' or 'malformed "
-                f"database schema'. {_REMEDY}.",
-                MediaWarning,
+                f"database schema'. {_REMEDY}."
             )
 
 
