@@ -34,6 +34,7 @@ readme: venv servers ## run the examples, and write their output into README.md
 venv: .venv/made ## .venv with mediasql and the development tools
 
 .venv/made: pyproject.toml setup.py
+	@echo "making .venv: installing mediasql and its test dependencies, takes one to three minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
