@@ -24,8 +24,8 @@ def media_refresh(media: Media) -> int:
 def media_prefetch(media: Media) -> int:
     """Bring all bytes of the object into the cache, so that what is asked later makes no request. Its size in bytes.
 
-    NULL, with the reason in `media_errors`, where it could not be read, or is not kept: it is larger than the cache, its
-    server forbids it, or there is no cache. Of a local file nothing needs to be kept.
+    NULL, with the reason in `media_errors`, where it could not be read, or is not kept: it is larger than the cache,
+    its server forbids it, or there is no cache. Of a local file nothing needs to be kept.
 
     sql> SELECT media_prefetch('photo.jpg') = byte_size('photo.jpg')
     1
