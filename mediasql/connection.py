@@ -99,18 +99,18 @@ class MediaConnection(apsw.Connection):
         return add_computed_column(session_of(self), table, name, expression, stored=stored, type=type)
 
     def refresh_computed_columns(self, table: str) -> Refreshed:
-        """Bring STORED computed columns of `table` ('images', or 'schema.images'), and its indexes on VIRTUAL ones, up
-        to date with objects that changed since their values were computed.
+        """Update STORED columns of `table` ('images', or 'schema.images') and indexes on VIRTUAL ones for objects that
+        changed since the values were computed.
 
-        Stores are asked about each object, many at a time, and by a conditional request where its version is known.
-        Rows whose values are others now are written again, indexes that are out of date are built anew, and nothing
-        else, in one transaction. What is missing or damaged by now becomes NULL. An object that could not be asked for
-        (it failed for the moment, or access was refused) counts as an error, and its rows stay as they are;
-        `media_errors` tells why. Triggers are not fired, and foreign keys not looked at, since no other column changes.
+        All objects are checked at their stores, many at a time, with conditional requests where a version is known.
+        Then only the rows whose values differ are updated and only outdated indexes are rebuilt, in one transaction.
+        Values of missing and damaged objects become NULL. An object that cannot be checked (a transient failure, or
+        access is refused) counts as an error, and its rows are not updated; `media_errors` has the reason. Triggers do
+        not fire and foreign keys are not checked, since no other column changes.
 
-        Raises UsageError for a table that does not exist; TransientError when an index is out of date and cannot be
-        built, since a value is not to be had for the moment; apsw.Error for what SQLite refuses, such as BusyError, or
-        ConstraintError where a new value breaks a constraint. Nothing has changed then.
+        Raises UsageError for a table that does not exist; TransientError when an index is outdated and cannot be
+        rebuilt, because a value cannot be computed at the moment; apsw.Error when SQLite refuses the update, such as
+        BusyError, or ConstraintError when a new value violates a constraint. Nothing has changed then.
         """
         return refresh_computed_columns(session_of(self), table)
 

@@ -1,4 +1,4 @@
-"""Warnings for the line of code of the application that led to them."""
+"""Gives warnings at the line of the application that caused them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from types import FrameType
 
 from .errors import MediaWarning, redact
 
-# Packages through which a statement comes from the application: a warning points to whoever called them.
+# Packages between the application and SQLite: a warning points to the code that called them.
 _BETWEEN = frozenset({"mediasql", "apsw", "sqlite3", "sqlite_utils", "click", "sqlalchemy", "pandas"})
 
 
 def application_frame() -> FrameType | None:
-    """Return the frame of the application that called mediasql; None where that is no Python code."""
+    """Return the frame of the application that called mediasql; None when the caller is not Python code."""
     frame: FrameType | None = sys._getframe(1)
     found = None
     while frame is not None:
@@ -27,7 +27,7 @@ def application_frame() -> FrameType | None:
 
 
 def warn(message: str, category: type[MediaWarning] = MediaWarning) -> None:
-    """Give a warning, without secrets, for the line of the application that led here."""
+    """Give a warning, with secrets redacted, at the line of the application that called mediasql."""
     frame = application_frame()
     if frame is None:
         warnings.warn_explicit(redact(message), category, "mediasql", 1)

@@ -20,7 +20,7 @@ from .media_indexes import IndexWarnings
 from .registry import Function, functions, tables
 from .session import Session
 from .statements import Statements
-from .trust import tell_of_distrust
+from .trust import warn_if_distrusted
 from .vtable import Module
 
 
@@ -48,7 +48,7 @@ def attach(connection: apsw.Connection, config: Config, statements: Statements |
             read_only=True,
             iVersion=1,
         )
-    tell_of_distrust(session)
+    warn_if_distrusted(session)
     return session
 
 

@@ -1,4 +1,4 @@
-"""Parts of CREATE TABLE and CREATE INDEX statements, which SQLite keeps as they were written."""
+"""Parts of CREATE TABLE and CREATE INDEX statements, as sqlite_schema stores them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .tokens import Token, clause, group, split, text_of, tokenize
 
 @dataclass(frozen=True, slots=True)
 class IndexDefinition:
-    """A CREATE INDEX. `keys` are expressions, or names as they were written; `where` is a partial index's condition."""
+    """A CREATE INDEX statement. `keys` are columns or expressions in SQL, `where` is that of a partial index."""
 
     schema: str | None
     name: str
@@ -19,7 +19,7 @@ class IndexDefinition:
 
 
 def index_definition(sql: str) -> IndexDefinition:
-    """Take a CREATE INDEX apart. Raises IndexError or StopIteration for other statements."""
+    """Return the parts of a CREATE INDEX statement. Raises IndexError or StopIteration for other statements."""
     tokens = tokenize(sql)
     named = next(at for at, token in enumerate(tokens) if token.is_word("INDEX")) + 1
     if tokens[named].is_word("IF"):  # NOT EXISTS
@@ -38,7 +38,7 @@ def index_definition(sql: str) -> IndexDefinition:
 
 
 def _key(sql: str, key: list[Token]) -> str:
-    """A key without its order. A string stands for a column there."""
+    """Return the SQL of a key without ASC or DESC. SQLite takes a string for the name of a column there."""
     while key[-1].is_word("ASC", "DESC"):
         key = key[:-1]
     if key[0].kind == "string":
@@ -47,7 +47,7 @@ def _key(sql: str, key: list[Token]) -> str:
 
 
 def generated_columns(definition: str) -> dict[str, str]:
-    """Names and expressions, in their parentheses, of the generated columns of a CREATE TABLE."""
+    """Return the expressions, in their parentheses, of the generated columns of a CREATE TABLE, by column."""
     tokens = tokenize(definition)
     opening = next((at for at, token in enumerate(tokens) if token.text == "("), len(tokens))
     found = {}
@@ -61,7 +61,7 @@ def generated_columns(definition: str) -> dict[str, str]:
 
 
 def checks(definition: str) -> list[str]:
-    """The conditions of CHECK constraints of a CREATE TABLE, in their parentheses; those that call something."""
+    """Return those conditions of CHECK constraints of a CREATE TABLE, in their parentheses, that call a function."""
     tokens = tokenize(definition)
     found = []
     for at, token in enumerate(tokens[:-1]):
@@ -73,7 +73,7 @@ def checks(definition: str) -> list[str]:
 
 
 def names_in(expression: str) -> list[str]:
-    """Names in an expression that are not those of functions: columns, tables and keywords."""
+    """Return the names in an expression that are not names of functions: columns, tables and keywords."""
     tokens = tokenize(expression)
     following = [*(token.text for token in tokens[1:]), ""]
     return [
@@ -84,10 +84,10 @@ def names_in(expression: str) -> list[str]:
 
 
 def quote(name: str) -> str:
-    """`name` as an identifier in SQL."""
+    """Return `name` as a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def _name(token: Token) -> str:
-    """What a token stands for where only a name can be, as which SQLite takes a string too."""
+    """Return the name that a token stands for in a place where SQLite takes a string for a name as well."""
     return token.text[1:-1].replace("''", "'") if token.kind == "string" else token.name

@@ -131,19 +131,19 @@ class Executions:
     def definitions(self, schema: str | None, table: str) -> list[str]:
         """See `feeding.Schema`."""
         condition = "tbl_name = ? COLLATE NOCASE AND type IN ('table', 'index') ORDER BY type DESC"
-        return self._kept(schema, condition, table)
+        return self._statements(schema, condition, table)
 
     def index(self, schema: str | None, name: str) -> str | None:
         """See `feeding.Schema`."""
-        return next(iter(self._kept(schema, "name = ? COLLATE NOCASE AND type = 'index'", name)), None)
+        return next(iter(self._statements(schema, "name = ? COLLATE NOCASE AND type = 'index'", name)), None)
 
     def scan(self, schema: str | None, table: str) -> str | None:
         """See `feeding.Schema`."""
         found = named_table(self._session.statement.cursor().execute, schema, table)
         return None if found is None else found.scan
 
-    def _kept(self, schema: str | None, condition: str, name: str) -> list[str]:
-        """The CREATE statements that meet a condition on `name`, of the first schema that has any."""
+    def _statements(self, schema: str | None, condition: str, name: str) -> list[str]:
+        """Return the CREATE statements that meet a condition on `name`, from the first schema with any."""
         if not self._has(schema):
             return []
         execute = self._session.statement.cursor().execute

@@ -29,10 +29,10 @@ class Schema(Protocol):
         """The CREATE statements of the table and its indexes, the table's first; empty when there is none."""
 
     def index(self, schema: str | None, name: str) -> str | None:
-        """The CREATE statement of an index; None where there is none, as for those of constraints."""
+        """Return the CREATE statement of an index; None for that of a constraint, and if it does not exist."""
 
     def scan(self, schema: str | None, table: str) -> str | None:
-        """SQL of the table where its rows are to be read, and not an index; None where there is none."""
+        """Return the table for a FROM clause that scans its rows, not an index; None for one that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +191,14 @@ def _create(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | N
 
 
 def _reindex(sql: str, tokens: list[Token], verb: int, schema: Schema) -> str | None:
-    """REINDEX index; of a table or a collation it is not known which indexes those are."""
+    """REINDEX of one index; REINDEX of a table or a collation is not supported."""
     target = _target([*tokens, *tokens[-1:]], verb + 1)  # which looks at one token more
     definition = schema.index(target.schema, target.table)
     return _keys(index_definition(definition), target.schema, schema) if definition else None
 
 
 def _keys(index: IndexDefinition, of: str | None, schema: Schema) -> str | None:
-    """What an index holds; `of` is the database of its table, where the definition does not tell."""
+    """Return a SELECT of the keys of an index. `of` is the database where the definition names none."""
     table = schema.scan(index.schema or of, index.table)
     where = f" WHERE {index.where}" if index.where else ""
     return f"SELECT {', '.join(index.keys)} FROM {table}{where}" if table else None

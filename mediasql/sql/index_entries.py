@@ -1,4 +1,4 @@
-"""The entries of an index, compared with what they should be."""
+"""Compares the entries of an index with the values that the rows of the table have now."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .session import Session
 
 
 class Entries:
-    """The entries of one index of `table`, whose rows are told apart by the columns `key`.
+    """The entries of one index of `table`; the columns `key` identify a row.
 
-    values  SQL of what there should be for a row: whether it is in the index at all, and the keys
+    values  SQL expressions to evaluate for each row: whether the index covers the row, and the keys of its entry
 
-    They are looked up by conditions that SQLite answers from the index alone. Where some version of it would not, the
-    index is taken to be out of date.
+    Entries are looked up by conditions that SQLite evaluates from the index alone, without calling functions. An index
+    that cannot be read so is taken to be out of date.
     """
 
     def __init__(self, session: Session, table: TableName, index: MediaIndex, key: tuple[str, ...]) -> None:
@@ -28,20 +28,18 @@ class Entries:
         where = f"({index.where})" if index.where else "1"
         self.values = [f"{where} IS TRUE", *(f"({part})" for part in index.keys)]
         self._cursor = session.statement.cursor
-        tests = [*(f"({part}) IS ?" for part in index.keys), *(f"{name} = ?" for name in key), where]
+        conditions = [*(f"({part}) IS ?" for part in index.keys), *(f"{name} = ?" for name in key), where]
         indexed = f"FROM {table.sql} INDEXED BY {quote(index.name)} WHERE"
-        self._find = f"SELECT 1 {indexed} {' AND '.join(tests)}"
-        self._count = f"SELECT count(*) {indexed} {where}"
+        self._find = f"SELECT 1 {indexed} {' AND '.join(conditions)}"
+        self._count_entries = f"SELECT count(*) {indexed} {where}"
         self._count_rows = f"SELECT count(*) FROM {table.scan} WHERE {where}"
-        all_of_it = f"SELECT {', '.join(key)} {indexed} {where}"
-        self._readable = self._needs_no_media(self._find, len(index.keys) + len(key)) and self._needs_no_media(
-            all_of_it
-        )
-        self._differs = not self._readable
-        # A row that should not be in a partial index cannot be looked up there.
-        self._partial = set(self._rows(all_of_it)) if index.where and self._readable else set()
+        covered = f"SELECT {', '.join(key)} {indexed} {where}"
+        self._readable = self._calls_nothing(self._find, len(index.keys) + len(key)) and self._calls_nothing(covered)
+        self._outdated = not self._readable
+        # A condition cannot find the entry of a row that a partial index no longer covers, so all are read.
+        self._covered = set(self._rows(covered)) if index.where and self._readable else set()
 
-    def _needs_no_media(self, sql: str, parameters: int = 0) -> bool:
+    def _calls_nothing(self, sql: str, parameters: int = 0) -> bool:
         try:
             explained = self._cursor().execute(f"EXPLAIN {sql}", (None,) * parameters, can_cache=False)
             return not called_functions(explained) & self.index.called
@@ -52,15 +50,17 @@ class Entries:
         return list(self._cursor().execute(sql, tuple(bindings)))
 
     def agree(self, key: tuple[Any, ...], values: list[Any]) -> bool:
-        """Whether the index has for the row `key` what `values` say."""
+        """Return whether the index has the entry that `values` describe for the row `key`, or rightly has none."""
         if not self._readable:
-            return True  # nobody knows
-        belongs, *keys = values
-        there = bool(self._rows(self._find, (*keys, *key))) if belongs else key in self._partial
-        self._differs = self._differs or there != bool(belongs)
-        return there == bool(belongs)
+            return True
+        covered, *keys = values
+        found = bool(self._rows(self._find, (*keys, *key))) if covered else key in self._covered
+        self._outdated = self._outdated or found != bool(covered)
+        return found == bool(covered)
 
-    def differ(self, *, count: bool) -> bool:
-        """Whether the index is out of date, as far as the rows tell that were asked about; or also, if `count`, since
-        it has others: a DELETE leaves the entry of a row that would not be in a partial index any more."""
-        return self._differs or (count and self._rows(self._count) != self._rows(self._count_rows))
+    def outdated(self, *, count: bool) -> bool:
+        """Return whether the index is out of date, as far as the rows show that were compared.
+
+        `count` also counts the entries: a DELETE leaves the entry of a row that a partial index no longer covers.
+        """
+        return self._outdated or (count and self._rows(self._count_entries) != self._rows(self._count_rows))

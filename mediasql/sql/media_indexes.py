@@ -1,4 +1,4 @@
-"""Indexes whose entries come from media: those on VIRTUAL columns and on expressions that read objects.
+"""Indexes with entries that come from media: on VIRTUAL columns and on expressions that read objects.
 
 SQLite takes a deterministic function at its word. It computes an entry when the row is written, and computes it again
 to find the entry when the row is changed or deleted; where the object changed in between, it looks in the wrong place.
@@ -24,7 +24,7 @@ from .session import Session
 
 
 def stale_functions(session: Session) -> dict[str, Function]:
-    """Functions of a connection whose values may be others later, by lower-case name."""
+    """Return the functions of a connection whose values go stale, by lower-case name."""
     known = {**functions(), **session.functions}
     return {name.lower(): function for name, function in known.items() if function.goes_stale}
 
@@ -33,11 +33,11 @@ def stale_functions(session: Session) -> dict[str, Function]:
 class MediaIndex:
     """An index with entries that come from media.
 
-    keys       SQL of what it holds, over the columns of the table
-    where      condition of a partial index
-    media      those of both that read media, by themselves or through a VIRTUAL column
-    called     functions by which they do
-    constraint whether it is that of a UNIQUE constraint, which has no name of its own
+    keys        columns and expressions in SQL
+    where       condition of a partial index
+    media       the keys and the condition that read media, directly or through a VIRTUAL column
+    called      lower-case names of the functions that read them
+    constraint  whether it belongs to a UNIQUE constraint, so that its name means nothing to the user
     """
 
     table: TableName
@@ -53,7 +53,7 @@ class MediaIndex:
         return f"{quote(self.table.schema)}.{quote(self.name)}"
 
     def warning(self, perishable: Collection[str]) -> str:
-        """What to tell of it; `perishable` are functions whose values expire, which no column should keep."""
+        """Return the text of the warning. Values of `perishable` functions expire, so no column should store them."""
         shown = "the UNIQUE constraint" if self.constraint else f"index {self.name}"
         columns = ", ".join(map(_plain, self.media))
         called = ", ".join(f"{name}()" for name in sorted(self.called))
@@ -72,7 +72,7 @@ class MediaIndex:
 
 
 def _plain(key: str) -> str:
-    """A key as it is shown: the name of a column without its quotes."""
+    """Return a key for display: the name of a column without quotes."""
     names = names_in(key)
     return names[0] if len(names) == 1 and quote(names[0]) == key else key
 
@@ -82,7 +82,7 @@ def _text(value: str) -> str:
 
 
 def media_indexes(session: Session, schema: str, table: str | None = None) -> list[MediaIndex]:
-    """The indexes of `table`, or of all tables of `schema`, whose entries come from media."""
+    """Return the indexes of `table`, or of all tables of `schema`, with entries that come from media."""
     mentions = re.compile(rf"\b(?:{'|'.join(map(re.escape, stale_functions(session)))})\b", re.IGNORECASE).search
     execute = session.statement.cursor().execute
     found = []
@@ -115,7 +115,7 @@ def described(
     *,
     constraint: bool = False,
 ) -> MediaIndex | None:
-    """The index with these parts, be it there or about to be made; None where none of them reads media."""
+    """Return the index with these parts, which need not exist yet; None when none of them reads media."""
     stale = stale_functions(session).keys()
     media, called = [], set()
     for part in (*keys, where):
@@ -126,7 +126,7 @@ def described(
 
 
 def calls_of(session: Session, expression: str, table: TableName) -> set[str]:
-    """Lower-case names of the functions by which `expression` is computed for a row of a table."""
+    """Return the lower-case names of the functions that `expression` calls for a row of a table."""
     # SQLite does not see that an EXPLAIN is of an earlier schema, so it must not come from APSW's cache.
     explained = session.statement.cursor().execute(f"EXPLAIN SELECT {expression} FROM {table.scan}", can_cache=False)
     return called_functions(explained)
@@ -137,36 +137,36 @@ _CREATE_INDEX = re.compile(rf"{_SPACE}*CREATE{_SPACE}+(?:UNIQUE{_SPACE}+)?INDEX\
 
 
 class IndexWarnings:
-    """Tells of each index with entries from media once, when it is made or at the next write of such a table.
+    """Warns once of each index with entries that come from media: when it is created, or at the next write of a row.
 
-    Nothing is hooked: SQLite calls our functions when it fills an index, and for each row that is written to a table
-    that has them in VIRTUAL columns. `Statements` looks at each such statement once anyway.
+    This needs no hook or tracer. SQLite calls our functions when it fills an index, and when it writes a row of a table
+    with such VIRTUAL columns or indexes. `Statements` analyses each of these statements once in any case.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._told: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     def created(self, sql: str) -> None:
-        """A statement is under way; it may be a CREATE INDEX."""
+        """Warn if the statement that is running creates such an index."""
         if not _CREATE_INDEX.match(sql):
             return
         with suppress(IndexError, StopIteration, apsw.Error):
             index = index_definition(sql)
             table = named_table(self._session.statement.cursor().execute, index.schema, index.table)
             if table is not None:
-                self._tell(described(self._session, table, index.name, index.keys, index.where))
+                self._warn(described(self._session, table, index.name, index.keys, index.where))
 
     def schema_changed(self) -> None:
-        """There may be indexes that were not there, or not looked at."""
+        """Warn of such indexes in all databases."""
         for schema in self._session.connection.db_names():
             with suppress(IndexError, StopIteration, apsw.Error):
                 for index in media_indexes(self._session, schema):
-                    self._tell(index)
+                    self._warn(index)
 
-    def _tell(self, index: MediaIndex | None) -> None:
-        if index is None or (key := (index.table.schema.lower(), index.name.lower())) in self._told:
+    def _warn(self, index: MediaIndex | None) -> None:
+        if index is None or (key := (index.table.schema.lower(), index.name.lower())) in self._warned:
             return
-        self._told.add(key)
+        self._warned.add(key)
         perishable = [name for name, function in stale_functions(self._session).items() if function.perishable]
         warn(index.warning(perishable))

@@ -41,7 +41,7 @@ class Function:
     perishable     its value expires: fit for VIRTUAL columns, not to be stored
     remembered     its values are small, and as good as the answer that they come from: kept for the next call
     reads_media    may fetch; its value is NULL where a write does not need it
-    goes_stale     its value is another when the object is, or later, which what was stored or indexed of it is not
+    goes_stale     its value can change later, when the object changes, so that stored and indexed values go stale
     ahead          what it does may be done before its row comes, and for nothing: it fetches at most
     field          the field of MediaInfo or ObjectInfo that is its value, which can be had for many media at a time
     returns        int, float, str or bytes where its values, NULL aside, are of that one type

@@ -1,4 +1,4 @@
-"""What a refresh learns: every object that is asked for, its store is asked whether it changed, once."""
+"""Asks stores about each object that SQL functions read during a refresh, and collects what changed or failed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NAME = "refresh_computed_columns"
 
 
 class Revalidation:
-    """One refresh, as long as it runs. Answers from before it began have to be confirmed by the store.
+    """The state of one refresh. Answers from before it began are not used until the store has confirmed them.
 
-    checked  URLs that were asked for
-    changed  those of another version than was known, or whose values are others than those kept in the database
-    failed   those that could not be asked for now, so that nobody knows whether they changed
+    checked  URLs that functions read
+    changed  URLs of objects with another version than was known, or with values other than the database has
+    failed   URLs of objects that could not be checked
     """
 
     def __init__(self, session: Session) -> None:
@@ -30,85 +30,88 @@ class Revalidation:
         self.failed: set[str] = set()
         self._session = session
         self._began = time.monotonic()
-        self._same: set[str] = set()  # as the store says
+        self._unchanged: set[str] = set()  # according to their stores
         self._unreachable: dict[Hashable, TransientError | Forbidden] = {}
-        self._asked: list[set[str]] = []
+        self._urls: list[set[str]] = []
         self._row_failed = False
 
     def next_value(self) -> None:
-        """What is asked for from here on is for the next value of the row."""
-        self._asked.append(set())
+        """Attribute the objects that are read from here on to the next value of the row."""
+        self._urls.append(set())
 
     def end_row(self) -> tuple[bool, list[set[str]]]:
-        """Whether all was known that the row asked for, and the URLs behind each of its values."""
-        complete, asked = not self._row_failed, self._asked
-        self._row_failed, self._asked = False, []
-        return complete, asked
+        """Return whether all objects of the row could be checked, and the URLs behind each of its values."""
+        complete, urls = not self._row_failed, self._urls
+        self._row_failed, self._urls = False, []
+        return complete, urls
 
-    def differs(self, asked: set[str]) -> None:
-        """A value that comes from these is another than the one that is kept in the database."""
-        # Of several, one changed. Where the store says of all that they did not, the database knew an earlier version.
-        self.changed |= (asked - self._same) or asked
+    def differs(self, urls: set[str]) -> None:
+        """Note that a value that was computed from these objects is not the one in the database."""
+        # If their stores say that all of them are unchanged, the database has the value of an earlier version.
+        self.changed |= (urls - self._unchanged) or urls
 
-    def asks(self, url: str) -> None:
-        """A function asks for an object."""
+    def reads(self, url: str) -> None:
+        """Note that a function reads an object."""
         self.checked.add(url)
-        if self._asked:
-            self._asked[-1].add(url)
+        if self._urls:
+            self._urls[-1].add(url)
 
     def is_old(self, key: Hashable, at: float) -> bool:
-        """Whether an answer of that time has to be confirmed. A local file is known by its version anyway."""
+        """Return whether the store has to confirm an answer of that time. The key of a local file has its version."""
         return at < self._began and isinstance(key, str)
 
     def confirm(self, url: str) -> None:
-        """An object will be read whole: bytes of it that are on disk must not be of another version than it has now."""
+        """Check an object before it is read whole, so that cached bytes of another version are not used."""
         session = self._session
         answer = session.answer(url, Want.OBJECT)
         if not is_local(url) and not session.scout.active and url not in self.failed:
             session.store.told(Location.parse(url), answer.object)
 
     def foreseen(self, wanted: Wanted) -> Outcome | None:
-        """What the scout is to take for the outcome of what was asked for in vain."""
+        """Return the outcome for an object that could not be checked before; None for others. For the scout."""
         error = self._unreachable.get(wanted.key)
         return None if error is None else wanted.known or error
 
     def outcome(
         self, wanted: Wanted, known: tuple[float, Answer | MediaError] | None, failed: Outcome | None
     ) -> Outcome:
-        """What the store says; what was known where it says nothing. `failed` is what it said in this statement."""
+        """Return what the store says now, or for a transient failure the answer that was known before.
+
+        `known` is what is known of the object, `failed` the failure that this statement has seen already.
+        """
         session = self._session
         outcome = failed or self._unreachable.get(wanted.key) or session.ask(wanted)
         if isinstance(outcome, Answer):
             before = known[1] if known is not None and isinstance(known[1], Answer) else None
             if before is not None and not changed(before.object, outcome.object):
-                self._same.add(wanted.url)
+                self._unchanged.add(wanted.url)
             else:
                 self.changed |= set() if before is None else {wanted.url}
                 session.store.told(Location.parse(wanted.url), outcome.object)
             session.mended(NAME, (wanted.url,))
         elif isinstance(outcome, TransientError | Forbidden):
             self._unreachable[wanted.key] = outcome
-            self._fails(wanted.url)
+            self._fail(wanted.url)
             if isinstance(outcome, TransientError) and wanted.known is not None and session.config.on_error == "null":
                 session.failures.add(wanted.url, NAME, outcome)
                 return wanted.known
         return outcome
 
     def failed_call(self, url: str, error: MediaError) -> None:
-        """A function failed with that."""
+        """Note that a function failed with this error."""
         if isinstance(error, TransientError | Forbidden):
-            self._fails(url)
+            self._fail(url)
 
-    def _fails(self, url: str) -> None:
+    def _fail(self, url: str) -> None:
         self.failed.add(url)
         self._row_failed = True
 
 
 @contextmanager
 def revalidating(session: Session) -> Iterator[Revalidation]:
-    """Stores are asked meanwhile about all that statements ask for. Raises UsageError inside of another refresh."""
+    """Ask stores about all objects that statements read in the block. Raises UsageError inside of another refresh."""
     if session.revalidation is not None:
-        raise UsageError("another refresh of this connection is under way")
+        raise UsageError("another refresh of this connection is running")
     session.forget_values()
     session.revalidation = Revalidation(session)
     session.row = session.revalidation.next_value
@@ -116,4 +119,4 @@ def revalidating(session: Session) -> Iterator[Revalidation]:
         yield session.revalidation
     finally:
         session.revalidation = session.row = None
-        session.memory.outdate()  # other sessions find on disk what was learnt
+        session.memory.outdate()  # other sessions read the new answers from disk

@@ -1,4 +1,4 @@
-"""Tables of a connection: finding one, and changing it in one transaction without anything else taking part."""
+"""Finds tables of a connection, and changes them in one transaction without firing triggers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .definitions import quote
 
 @dataclass(frozen=True, slots=True)
 class TableName:
-    """A table, as SQLite knows it. `primary_key` is the index of that of a WITHOUT ROWID table."""
+    """The exact name of a table. `primary_key` is the name of the index that a WITHOUT ROWID table is stored in."""
 
     schema: str
     name: str
@@ -28,14 +28,14 @@ class TableName:
 
     @property
     def scan(self) -> str:
-        """The table in a FROM where its rows are to be read, not the entries of an index."""
-        # NOT INDEXED does not keep SQLite from the indexes of a WITHOUT ROWID table.
+        """Return the table for a FROM clause that scans its rows, and never reads values from an index."""
+        # SQLite ignores NOT INDEXED for WITHOUT ROWID tables.
         how = "NOT INDEXED" if self.primary_key is None else f"INDEXED BY {quote(self.primary_key)}"
         return f"{self.sql} {how}"
 
 
 def find_table(execute: Callable[..., Any], table: str) -> TableName:
-    """The table that is given as 'table' or 'schema.table'. Raises UsageError where there is none."""
+    """Return the table that is given as 'table' or 'schema.table'. Raises UsageError when there is none."""
     found = execute(
         f"{_TABLES} WHERE name = ?1 COLLATE NOCASE OR schema || '.' || name = ?1 COLLATE NOCASE "
         # A dot may be part of a name.
@@ -50,7 +50,7 @@ def find_table(execute: Callable[..., Any], table: str) -> TableName:
 
 
 def named_table(execute: Callable[..., Any], schema: str | None, name: str) -> TableName | None:
-    """The table of that name, in `schema` or where SQLite finds it; None where there is none."""
+    """Return the table of this name, in `schema` or where SQLite finds it first; None when there is none."""
     found = execute(
         f"{_TABLES} WHERE name = ?1 COLLATE NOCASE AND coalesce(schema = ?2 COLLATE NOCASE, 1) ORDER BY {_ORDER}",
         (name, schema),
@@ -72,8 +72,11 @@ def _table(
 
 @contextmanager
 def transaction(connection: Any) -> Iterator[None]:
-    """All or nothing, be it in a transaction that is open already. (APSW's own, `with connection`, stumbles over an
-    interrupted write: SQLite then has rolled everything back itself, the outer transaction too.)"""
+    """Run the block as one transaction, or as a nested one where a transaction is open already.
+
+    (APSW's own, `with connection`, fails after an interrupted write: SQLite has rolled back everything then, including
+    the outer transaction.)
+    """
     connection.execute("SAVEPOINT mediasql_columns")
     try:
         yield
@@ -86,7 +89,7 @@ def transaction(connection: Any) -> Iterator[None]:
 
 @contextmanager
 def switched(connection: Any, **switches: int) -> Iterator[None]:
-    """SQLITE_DBCONFIG_… switches of the connection have these values meanwhile."""
+    """Set SQLITE_DBCONFIG_… switches of the connection to these values for the block."""
     options = {getattr(apsw, f"SQLITE_DBCONFIG_{name}"): value for name, value in switches.items()}
     before = {option: connection.config(option, -1) for option in options}
     try:
@@ -100,7 +103,7 @@ def switched(connection: Any, **switches: int) -> Iterator[None]:
 
 @contextmanager
 def without_triggers(connection: Any, table: str) -> Iterator[None]:
-    """Triggers rest meanwhile: those of temp, which SQLite cannot switch off, are dropped and made again."""
+    """Disable triggers for the block. SQLite cannot disable those in temp, so they are dropped and created again."""
     temporary = connection.execute(
         "SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE", (table,)
     ).fetchall()

@@ -178,7 +178,7 @@ class Session:
         """
         key = self.version(url)
         if self.revalidation is not None and not self.scout.active:
-            self.revalidation.asks(url)
+            self.revalidation.reads(url)
         # The scout runs over what the statement has consumed, which may be long: too long to look on disk for each.
         known = self.memory.here(key) if self.scout.repeats else self.memory.find(key)
         stale: Answer | None = None

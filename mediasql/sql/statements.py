@@ -25,13 +25,13 @@ _MOST_EXECUTIONS = 50  # whose programs are known
 
 
 class Watch(Protocol):
-    """Who wants to know what writes there are. What it runs is not watched in turn."""
+    """Is called for writes that call our functions. Statements that it runs itself are not reported to it."""
 
     def created(self, sql: str) -> None:
-        """A write is under way whose text was not seen before under this schema."""
+        """A write is running whose text is new under the current schema."""
 
     def schema_changed(self) -> None:
-        """A write is under way, and the schema is another than at the last one."""
+        """A write is running, and the schema has changed since the last one."""
 
 
 class Statements:

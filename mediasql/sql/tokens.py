@@ -85,7 +85,7 @@ def group(tokens: list[Token], opening: int) -> tuple[list[Token], int]:
 
 
 def clause(tokens: list[Token], start: int, word: str) -> int:
-    """The index of a clause's keyword outside of parentheses, or that of the end."""
+    """Return the index of a clause's keyword outside of parentheses, or the number of tokens without one."""
     return next(
         (at for at in range(start, len(tokens)) if tokens[at].depth == 0 and tokens[at].is_word(word)), len(tokens)
     )

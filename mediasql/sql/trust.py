@@ -1,8 +1,8 @@
-"""Connections on which SQLite trusts no schema, and so refuses our functions in columns, indexes, views and triggers.
+"""Connections that trust no schema: SQLite refuses our functions in generated columns, indexes, views and triggers.
 
-SQLite calls a function innocuous that has no side effects. Ours ask stores, so they are not, unless whoever loads
-mediasql says that the schema may call them all the same (`trust_schema`). Newer versions of the `sqlite3` shell begin
-with PRAGMA trusted_schema=OFF, where one generated column in the database can make every statement fail.
+SQLite calls a function without side effects innocuous. Ours send requests, so they are not innocuous, unless the
+configuration option `trust_schema` says that the schema may call them anyway. Newer versions of the `sqlite3` shell
+start with PRAGMA trusted_schema=OFF, and then one generated column in the database can make every statement fail.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ _REMEDY = (
 )
 
 
-def _trusts(session: Session) -> bool:
+def _is_trusted(session: Session) -> bool:
     return bool(session.config.trust_schema or session.connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, -1))
 
 
-def check_trust(session: Session, functions: Collection[str]) -> None:
-    """Raise UsageError where SQLite would refuse a column that calls these functions of ours."""
-    if functions and not _trusts(session):
-        called = ", ".join(f"{name}()" for name in sorted(functions))
+def check_trust(session: Session, called: Collection[str]) -> None:
+    """Raise UsageError if SQLite would refuse a generated column that calls these functions of mediasql."""
+    if called and not _is_trusted(session):
+        names = ", ".join(f"{name}()" for name in sorted(called))
         raise UsageError(
-            f"this connection trusts no schema (PRAGMA trusted_schema is OFF), so that SQLite refuses {called} there. "
-            f"{_REMEDY}"
+            f"this connection does not trust the schema (PRAGMA trusted_schema is OFF), so SQLite refuses {names} in a "
+            f"column. {_REMEDY}"
         )
 
 
-def tell_of_distrust(session: Session) -> None:
-    """Give a warning where a schema calls our functions, and SQLite refuses them, be it now or once it reads it anew.
+def warn_if_distrusted(session: Session) -> None:
+    """Give a warning if the schema of a database calls functions or tables of mediasql and SQLite refuses these calls.
 
-    A schema that was read before the functions were there passes until another connection changes it.
+    A schema that SQLite parsed before the functions were registered works until another connection changes it.
     """
-    if _trusts(session):
+    if _is_trusted(session):
         return
-    # Otherwise the schema might not be read at all. What it calls is refused all the same once this is over.
+    # Without trust SQLite may fail to parse the schema. The calls in it are still refused after this block.
     with switched(session.connection, TRUSTED_SCHEMA=1), suppress(apsw.Error):
-        if any(_mentions(session, schema) for schema in session.connection.db_names()):
+        if any(_calls_mediasql(session, schema) for schema in session.connection.db_names()):
             warn(
-                "the schema of the database calls functions or tables of mediasql, and this connection trusts no "
-                "schema (PRAGMA trusted_schema is OFF), so that statements fail with 'unsafe use of …' or 'malformed "
+                "the schema of the database calls functions or tables of mediasql, and this connection does not trust "
+                "the schema (PRAGMA trusted_schema is OFF), so statements fail with 'unsafe use of …' or 'malformed "
                 f"database schema'. {_REMEDY}."
             )
 
 
-def _mentions(session: Session, schema: str) -> bool:
+def _calls_mediasql(session: Session, schema: str) -> bool:
     names = "|".join(map(re.escape, {**functions(), **tables()}))
-    calls = re.compile(rf"\b(?:{names})[\"`\]]?\s*\(", re.IGNORECASE).search
+    call = re.compile(rf"\b(?:{names})[\"`\]]?\s*\(", re.IGNORECASE)
     rows = session.statement.cursor().execute(f"SELECT sql FROM {quote(schema)}.sqlite_schema WHERE sql IS NOT NULL")
-    return any(calls(row[0]) for row in rows.fetchall())
+    return any(call.search(sql) for (sql,) in rows.fetchall())

@@ -1,4 +1,4 @@
-"""Whoever makes an index that goes stale when an object changes is told so, once, and nobody else."""
+"""Creating an index that goes stale when an object changes gives one warning; nothing else does."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
 
 
 @contextmanager
-def told() -> Iterator[list[str]]:
-    """The texts of all warnings, which are about the line of the test."""
+def warnings_given() -> Iterator[list[str]]:
+    """Collect the texts of all warnings, which point to a line of the test."""
     messages: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -106,14 +106,14 @@ def statements_as(opened: Callable[[], Any], folder: Path, *, rows: bool) -> Any
 @pytest.mark.parametrize("statement", STALE)
 def test_when_an_index_is_made(opened: Callable[[], Any], tmp_path: Path, statement: str) -> None:
     connection = statements_as(opened, tmp_path, rows=True)
-    with told() as messages:
+    with warnings_given() as messages:
         connection.execute(statement)
     (message,) = messages
     name = "my index" if "my index" in statement else "i"
     assert message.startswith(f"index {name} on images has entries that come from media: {STALE[statement]}")
     assert "add_computed_column('images', …, stored=True)" in message
     assert "refresh_computed_columns('images')" in message
-    with told() as messages:
+    with warnings_given() as messages:
         connection.execute("INSERT INTO images(image) VALUES (?)", (image(tmp_path, "b"),))
         connection.execute("UPDATE images SET note = 'z' WHERE id = 2")
         connection.execute("CREATE TABLE another(x)")
@@ -125,10 +125,10 @@ def test_when_an_index_is_made(opened: Callable[[], Any], tmp_path: Path, statem
 def test_where_nothing_is_computed_yet(opened: Callable[[], Any], tmp_path: Path, statement: str) -> None:
     """Of a table without rows SQLite computes nothing; the next write of a row tells."""
     connection = statements_as(opened, tmp_path, rows=False)
-    with told() as messages:
+    with warnings_given() as messages:
         connection.execute(statement)
     assert messages == []
-    with told() as messages:
+    with warnings_given() as messages:
         connection.execute("INSERT INTO images(image) VALUES (?)", (image(tmp_path),))
     (message,) = messages
     assert STALE[statement] in message
@@ -137,7 +137,7 @@ def test_where_nothing_is_computed_yet(opened: Callable[[], Any], tmp_path: Path
 @pytest.mark.parametrize("statement", SAFE)
 def test_indexes_that_do_not_go_stale(opened: Callable[[], Any], tmp_path: Path, statement: str) -> None:
     connection = statements_as(opened, tmp_path, rows=True)
-    with told() as messages:
+    with warnings_given() as messages:
         connection.execute(statement)
         connection.execute("INSERT INTO images(image) VALUES (?)", (image(tmp_path, "b"),))
         connection.execute("DELETE FROM images")
@@ -152,17 +152,17 @@ def test_indexes_that_are_there_already(opened: Callable[[], Any], tmp_path: Pat
     connection.execute("CREATE TABLE log(x)")
     connection.close()
     connection = opened()
-    with told() as messages:
+    with warnings_given() as messages:
         connection.execute("SELECT count(w), sum(h) FROM t").fetchall()
         connection.execute("INSERT INTO log VALUES (1)")
     assert messages == []
-    with told() as messages:
+    with warnings_given() as messages:
         connection.execute("INSERT INTO t(image) VALUES (?)", (image(tmp_path),))
     assert sorted(message.partition(" has entries")[0] for message in messages) == [
         "index by_h on t",
         "the UNIQUE constraint on t",
     ]
-    with told() as messages:
+    with warnings_given() as messages:
         connection.execute("DELETE FROM t")
     assert messages == []
 
@@ -173,7 +173,7 @@ def test_other_databases(opened: Callable[[], Any], tmp_path: Path) -> None:
     for table in ("other.t", "temp.u"):
         connection.execute(f"CREATE TABLE {table}(image)")
         connection.execute(f"INSERT INTO {table} VALUES (?)", (image(tmp_path),))
-    with told() as messages:
+    with warnings_given() as messages:
         connection.execute("CREATE INDEX other.i ON t(width(image))")
         connection.execute("CREATE INDEX i ON u(width(image))")
     assert ["refresh_computed_columns('other.t')" in messages[0], "('temp.u')" in messages[1]] == [True, True]
@@ -186,7 +186,7 @@ def test_a_function_of_the_application(con: mediasql.MediaConnection, tmp_path: 
 
     con.create_scalar_function("plain", lambda value: value, 1, deterministic=True)
     con.execute("CREATE TABLE t(image); INSERT INTO t VALUES (?)", (image(tmp_path),))
-    with told() as messages:
+    with warnings_given() as messages:
         con.execute("CREATE INDEX p ON t(plain(image)); CREATE INDEX i ON t(label(image))")
     (message,) = messages
     assert message.startswith("index i on t has entries that come from media: label(image), through label()")
@@ -196,7 +196,7 @@ def test_what_expires_belongs_in_no_index(con: mediasql.MediaConnection, monkeyp
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     con.execute("CREATE TABLE t(image); INSERT INTO t VALUES ('s3://bucket/a.jpg')")
-    with told() as messages:
+    with warnings_given() as messages:
         con.execute("CREATE INDEX i ON t(presigned_url(image))")
     (message,) = messages
     assert message.endswith("Do without it.")
@@ -204,7 +204,7 @@ def test_what_expires_belongs_in_no_index(con: mediasql.MediaConnection, monkeyp
 
 def test_secrets_are_not_told(con: mediasql.MediaConnection, tmp_path: Path) -> None:
     con.execute("CREATE TABLE t(image); INSERT INTO t VALUES (?)", (image(tmp_path),))
-    with told() as messages:
+    with warnings_given() as messages:
         con.execute("CREATE INDEX i ON t(width(image) || url_host('http://ada:hunter2@example.com/x.jpg'))")
     (message,) = messages
     assert "hunter2" not in message
@@ -228,7 +228,7 @@ def test_where_all_values_are_remembered(con: mediasql.MediaConnection, web: Web
     con.execute("CREATE TABLE t(image, w AS (width(image)))")
     con.executemany("INSERT INTO t(image) VALUES (?)", [(web.url(number),) for number in range(3)])
     con.execute("SELECT w FROM t").fetchall()
-    with told() as messages:
+    with warnings_given() as messages:
         con.execute("CREATE INDEX i ON t(w)")
         con.execute("INSERT INTO t(image) VALUES (?)", (web.url(4),))
     (message,) = messages
@@ -245,7 +245,7 @@ def test_an_authorizer_that_allows_nothing_of_ours(con: mediasql.MediaConnection
         return apsw.SQLITE_DENY if action == apsw.SQLITE_PRAGMA else apsw.SQLITE_OK
 
     con.authorizer = authorizer
-    with told() as messages:
+    with warnings_given() as messages:
         con.execute("CREATE INDEX i ON t(width(image))")
     con.authorizer = None
     assert messages == []

@@ -1,4 +1,4 @@
-"""Where SQLite trusts no schema, ours may call functions if whoever loads mediasql says so, and only then."""
+"""With PRAGMA trusted_schema=OFF, a schema may call functions of mediasql only if the configuration says so."""
 
 from __future__ import annotations
 
@@ -182,12 +182,12 @@ MAKES = {
 
 
 @pytest.mark.parametrize("schema", MAKES)
-def test_who_loads_it_is_told(distrusting: Callable[..., Any], tmp_path: Path, schema: str) -> None:
+def test_loading_warns_if_a_schema_calls_mediasql(distrusting: Callable[..., Any], tmp_path: Path, schema: str) -> None:
     path = tmp_path / "schema.db"
     with closing(mediasql.connect(path)) as connection:
         connection.execute(MAKES[schema] or MAKES["column"])
 
-    def told(**config: Any) -> list[str]:
+    def warnings_given(**config: Any) -> list[str]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             if schema == "attached":
@@ -202,12 +202,12 @@ def test_who_loads_it_is_told(distrusting: Callable[..., Any], tmp_path: Path, s
         assert all(warning.category is mediasql.MediaWarning for warning in caught)
         return [str(warning.message) for warning in caught]
 
-    messages = told()
+    messages = warnings_given()
     assert len(messages) == (schema != "none")
     for message in messages:
         assert "PRAGMA trusted_schema=ON" in message
         assert "MEDIASQL_TRUST_SCHEMA=1" in message
-    assert told(trust_schema=True) == []
+    assert warnings_given(trust_schema=True) == []
 
 
 @pytest.mark.parametrize("line", [0, 1])

@@ -45,11 +45,11 @@ def add_computed_column(
 
 @function(deterministic=False, directonly=True)
 def refresh_computed_columns(session: Session, table: str) -> str:
-    """Bring STORED computed columns of a table, and indexes on VIRTUAL ones, up to date with objects that changed.
+    """Update STORED computed columns of a table, and indexes on VIRTUAL ones, for objects that changed.
 
-    Stores are asked about each object, many at a time. Rows whose values are others now are written again, indexes that
-    are out of date are built anew, and nothing else, in one transaction. What is missing by now becomes NULL. An error
-    is an object that could not be asked for now: its rows stay as they are. Triggers are not fired.
+    All objects are checked at their stores, many at a time. Then only the rows whose values differ are updated and only
+    outdated indexes are rebuilt, in one transaction. Values of missing objects become NULL. An error is an object that
+    cannot be checked at the moment; its rows are not updated. Triggers do not fire.
 
     sql> CREATE TABLE images(image IMAGE, width INT AS (width(image)) STORED)
     sql> INSERT INTO images VALUES ('photo.jpg'), ('missing.jpg')
