@@ -279,6 +279,7 @@ class Session:
         """Since when the statement under way asks, for what was true then is true for the whole of it."""
         if not self.scout.active and (moment := self.statement.moment) != self._began[0]:
             self._began = moment, time.monotonic()
+            self.transients.look()
         return self._began[1]
 
     def _foreseen(self, wanted: Wanted) -> Answer:

@@ -7,7 +7,7 @@ nothing is hooked until a value fails. Then, until it has warned, `Transients` l
   drop theirs right where the statement ends
 - when the DB-API cursor of mediasql has read its last row
 - when the next statement begins, which SQLite traces for connections of APSW (a connection of another host has one
-  tracer, which is the application's: there it is the next statement in which a value fails)
+  tracer, which is the application's: there it is the next one that asks a store)
 - when the connection closes, or the process ends.
 
 A warning that Python is told to raise (`-W error`) is raised by the first value that fails, while the statement still
@@ -64,7 +64,7 @@ class _Failing:
 
     place: _Place
     first: str
-    count: int = 0
+    count: int = 1
 
     def __str__(self) -> str:
         text = described(self.count, self.first)
@@ -107,22 +107,20 @@ class Transients:
             self.instead(call, reason)
             return
         execution = self._statements.calling(list(self._failing))
-        known = self._failing.get(execution)
-        if known is None:
-            self.look()
-            place = _place()
-            if place is None:  # a host without Python code
-                return
-            known = _Failing(place, f"{call}: {reason}")
-            action = _action(str(known), place)
-            if action == "error":
-                known.count = 1
-                raise MediaWarning(str(known))
-            if action == "ignore":
-                return
-            self._failing[execution] = known
+        if execution in self._failing:
+            self._failing[execution].count += 1
+            return
+        self.look()
+        place = _place()
+        if place is None:  # a host without Python code
+            return
+        failing = _Failing(place, f"{call}: {reason}")
+        action = _action(str(failing), place)
+        if action == "error":
+            raise MediaWarning(str(failing))
+        if action != "ignore":
+            self._failing[execution] = failing
             self._watch()
-        known.count += 1
 
     def look(self) -> None:
         """Warn of the statements that are over."""
