@@ -73,7 +73,7 @@ _ADDED = {
     3_037_000: "autovacuum_pages",
     3_038_000: "error_offset vtab_rhs_value vtab_distinct vtab_in vtab_in_first vtab_in_next",
     3_039_000: "deserialize serialize db_name",
-    3_040_000: "value_encoding",
+    3_040_001: "value_encoding",  # where 3.40.0 has value_type once more
     3_041_000: "is_interrupted",
     3_043_000: "stmt_explain",
     3_044_000: "get_clientdata set_clientdata",
