@@ -21,7 +21,7 @@ from weakref import WeakSet
 import apsw
 
 from ..config import Config
-from ..storage import forking
+from ..storage import forking, threads
 from ..storage.cache import forbidden, place
 from ..storage.cache.database import AHEAD, Database
 from ..storage.cache.identity import Identity
@@ -255,9 +255,8 @@ class Answers:
         self._closing = False
         if self._thread is not None and self._thread.is_alive():
             return False
-        self._thread = threading.Thread(target=self._write_behind, name="mediasql-answers", daemon=True)
         with suppress(RuntimeError):
-            self._thread.start()
+            self._thread = threads.start(self._write_behind, "answers")
         return True
 
     def _write_behind(self) -> None:

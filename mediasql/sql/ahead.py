@@ -240,7 +240,7 @@ class Ahead:
         """Give up everything."""
         self.cancel()
         if self._tasks:
-            loop.run(self._give_up())
+            loop.finish(self._give_up())
         self._wanted.clear()
         self._outcomes.clear()
 

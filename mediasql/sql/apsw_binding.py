@@ -12,6 +12,7 @@ import apsw
 
 from ..config import Config
 from ..errors import MediaWarning
+from ..lifetime import leak
 from .call import bind
 from .computed import ROW
 from .executions import Executions
@@ -22,6 +23,10 @@ from .session import Session
 from .statements import Statements
 from .trust import warn_if_distrusted
 from .vtable import Module
+
+# APSW calls the methods of virtual tables by names that are freed with its module, and Python frees connections after
+# modules where something outlives these: a hook of `sys`, a handler of logging, whatever refers to a script's globals.
+leak(apsw)
 
 
 def attach(connection: apsw.Connection, config: Config, statements: Statements | None = None) -> Session:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from weakref import WeakSet
 
 import apsw
 
@@ -20,10 +23,11 @@ from ..errors import (
     UsageError,
     redact,
 )
+from ..lifetime import leak
 from ..media.answers import opened
 from ..media.kept import is_of_statement
 from ..media.probe import Answer, Want, probe_bytes
-from ..storage import loop
+from ..storage import forking, loop
 from ..storage.cache import forbidden
 from ..storage.cache.identity import Identity
 from ..storage.location import Location
@@ -84,6 +88,20 @@ class Statement(StatementEnds, Protocol):
         """Statements run in here are our own."""
 
 
+_registering = forking.lock()
+_all: WeakSet[Session] = WeakSet()
+
+
+def _before_python_ends() -> None:
+    """See `lifetime`: what a session has under way cannot be ended properly later."""
+    with _registering:
+        for session in _all:
+            leak(session)
+
+
+atexit.register(_before_python_ends)
+
+
 def _interrupt(message: str) -> apsw.InterruptError:
     """An error as APSW raises it for SQLite's."""
     error: Any = apsw.InterruptError(message)
@@ -132,6 +150,8 @@ class Session:
         self._of_moment: Hashable = None
         self._began: tuple[Hashable, float] = (None, 0.0)  # the statement that asked last, and since when it is known
         self._last_blob: tuple[bytes, Want, Answer] = (b"", Want.OBJECT, Answer(ObjectInfo(size=0)))
+        with _registering:
+            _all.add(self)
 
     @property
     def connection(self) -> Any:
@@ -150,6 +170,8 @@ class Session:
         """Raise apsw.InterruptError when the query was interrupted, or has to end so that the loop can go on."""
         if self._interrupted():
             raise _interrupt("interrupted")  # as SQLite says it
+        if sys.is_finalizing():
+            raise _interrupt("interrupted: Python is ending, and fetches nothing any more")
         if loop.stuck():
             raise _interrupt(
                 "interrupted: a thread that mediasql waits for collects garbage, in which a cursor of this connection "
@@ -404,6 +426,8 @@ class Session:
 
     def close(self) -> None:
         """Close network connections. The session opens them again when it is used."""
+        if sys.is_finalizing():  # the threads that would do it have ended
+            return
         self.transients.flush()
         for key, at, answer in self.ahead.leftovers(()):
             self.memory.keep(key, at, answer)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apsw
 
 from ..errors import MediaError, UsageError
+from ..lifetime import leak
 from .call import convert, sql_value
 from .failures import shown
 from .registry import Condition, Table
@@ -118,10 +120,9 @@ class VirtualTable:
     def Open(self) -> Cursor:
         return Cursor(self._table, self._session, self._given)
 
-    def Disconnect(self) -> None:
+    # There is no Disconnect, for that may be when Python can run no method any more.
+    def Destroy(self) -> None:
         pass
-
-    Destroy = Disconnect
 
 
 def _usable(info: Any, at: int) -> bool:
@@ -218,7 +219,10 @@ class Cursor:
             self._session.mended(f"{self._table.name}.{column.name}", (self._row.url,))
         return sql_value(value)
 
-    def Close(self) -> None:
+    def Close(self, is_finalizing: Callable[[], bool] = sys.is_finalizing, leak: Callable[[Any], None] = leak) -> None:
+        if is_finalizing():  # what is under way cannot be ended properly any more, nor need be
+            leak(self)
+            return
         close = getattr(self._rows, "close", None)
         if close is not None:
             close()

@@ -14,7 +14,6 @@ those of the lower ones. Nothing happens where processes do not fork, as on Wind
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import threading
@@ -68,11 +67,6 @@ def at_fork(*, before: Hook | None = None, in_child: Hook | None = None) -> None
         _before.insert(0, before)
     if in_child is not None:
         _in_child.append(in_child)
-
-
-def leak(inherited: object) -> None:
-    """Never free an object that a child inherited, where freeing it would touch what is its parent's."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 def _take(wanted: list[threading.RLock], taken: list[threading.RLock], seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import os
 import sys
@@ -10,9 +11,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from concurrent.futures import Future, TimeoutError
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from ..lifetime import leak
 from . import forking, threads
 
 T = TypeVar("T")
@@ -20,14 +23,15 @@ T = TypeVar("T")
 # How often a waiting thread looks whether its query was interrupted, in seconds.
 _POLL = 0.05
 _DECODERS = 2 * (os.cpu_count() or 1)
+_WORKERS = os.cpu_count() or 1
+_LONGEST_DECODING = 5.0  # seconds that the end of Python waits for what cannot be given up
 # A collection keeps the GIL, however long it takes, so that others see one under way when it begins and ends at most,
 # unless it waits.
 _LOOKS = 20  # one every _POLL, at which somebody sees the same collection
 
 _lock = forking.lock()
 _loop: asyncio.AbstractEventLoop | None = None
-_decoders: ThreadPoolExecutor | None = None
-_workers: ThreadPoolExecutor | None = None
+_decoding: set[asyncio.Task[Any]] = set()
 _collecting = float("inf")  # a time.monotonic(): since when one of our threads collects garbage
 _seen = (0.0, 0.0, 0)  # the collection that somebody who waits saw: when it began, the last look, and their number
 
@@ -42,7 +46,7 @@ def get() -> asyncio.AbstractEventLoop:
             _loop = asyncio.new_event_loop()
             # It looks up the names of hosts there; file systems have threads of their own.
             _loop.set_default_executor(threads.of("names"))
-            threading.Thread(target=_loop.run_forever, name="mediasql-loop", daemon=True).start()
+            threads.start(_loop.run_forever, "loop")
         return _loop
 
 
@@ -76,8 +80,12 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
     """The result of `coroutine`, run on the loop while this thread waits.
 
     `check` is called every 50 ms and may raise to give up (an interrupted query); that, like Ctrl-C, cancels the
-    coroutine. Must not be called from the loop's own thread.
+    coroutine. Must not be called from the loop's own thread. Raises RuntimeError when Python ends, as the loop does.
     """
+    if sys.is_finalizing():
+        coroutine.close()
+        check()
+        raise RuntimeError("Python is ending, and fetches nothing any more")
     turn.end()
     future = asyncio.run_coroutine_threadsafe(coroutine, get())
     try:
@@ -167,12 +175,14 @@ async def in_decoder(work: Callable[[], T]) -> T:
 
     Decoding reads as it goes, and must not wait for reads among the threads that make them.
     """
-    global _decoders
-    with _lock:
-        if _decoders is None:
-            _decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="mediasql-decode")
-        decoders = _decoders
-    return await asyncio.get_running_loop().run_in_executor(decoders, work)
+    here = asyncio.get_running_loop()
+    task = asyncio.current_task(here)
+    assert task is not None
+    _decoding.add(task)
+    try:
+        return await here.run_in_executor(threads.of("decode", _DECODERS), work)
+    finally:
+        _decoding.discard(task)
 
 
 async def in_worker(work: Callable[[], T]) -> T:
@@ -180,19 +190,28 @@ async def in_worker(work: Callable[[], T]) -> T:
 
     They are kept apart from decoding, since they may take long, and may query and so wait for decoding themselves.
     """
-    global _workers
-    with _lock:
-        if _workers is None:
-            _workers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="mediasql-function")
-        workers = _workers
-    return await asyncio.get_running_loop().run_in_executor(workers, work)
+    return await asyncio.get_running_loop().run_in_executor(threads.of("function", _WORKERS), work)
+
+
+def _before_python_ends() -> None:
+    """What runs in other threads while a process ends may crash. Decoding, which may wait for a server, is given up;
+    functions of the application are waited for."""
+    for task in list(_decoding):
+        with suppress(RuntimeError):  # that loop is closed
+            task.get_loop().call_soon_threadsafe(task.cancel)
+    threads.of("decode", _DECODERS).wait(_LONGEST_DECODING)
+    threads.of("function", _WORKERS).wait(None)
+
+
+atexit.register(_before_python_ends)
 
 
 def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
-    global _loop, _decoders, _workers, _collecting, turn
-    forking.leak(_loop)  # which was running
-    _loop, _decoders, _workers, _collecting, turn = None, None, None, float("inf"), Turn()
+    global _loop, _collecting, turn
+    leak(_loop)  # which was running
+    _decoding.clear()
+    _loop, _collecting, turn = None, float("inf"), Turn()
 
 
 forking.at_fork(in_child=_forget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config import Config
+from ..lifetime import leak
 from . import forking
 from .store import Store
 
@@ -21,7 +22,7 @@ def shared(name: str, config: Config) -> Store:
 
 def _forget() -> None:
     """In a forked child: what the parent opened is the parent's."""
-    forking.leak(dict(_shared))
+    leak(dict(_shared))
     _shared.clear()
 
 

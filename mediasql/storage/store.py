@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from .. import discovery, errors
 from ..config import Config
+from ..lifetime import leak
 from . import forking, loop
 from .cache import place
 from .cache.forbidden import forbid
@@ -324,8 +325,8 @@ class Store:
         return signer.sign(location.path, seconds)
 
     def close(self) -> None:
-        """Close connections; the next call opens them again."""
-        loop.run(self._close())
+        """Close connections; the next call opens them again. When Python ends, the system closes them."""
+        loop.finish(self._close())
 
     async def _close(self) -> None:
         await self.fetcher.close()
@@ -334,7 +335,7 @@ class Store:
 
     def disown(self) -> None:
         """In a forked child: leave the clients to the parent, on whose loop they are."""
-        forking.leak([self._providers, self._signers])
+        leak([self._providers, self._signers])
         self._providers, self._by_container, self._signers = {}, {}, {}
 
 

@@ -249,6 +249,12 @@ def hang(visit: Visit) -> Answer:
     return Answer(delay=math.inf)
 
 
+def stalls(visit: Visit, at: str) -> Answer:
+    """Ranges that begin at byte `at` or behind it are not answered."""
+    first, _, _ = visit.call.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+    return hang(visit) if int(first) >= int(at) else visit.serve()
+
+
 def reset(visit: Visit) -> Answer:
     """The connection breaks (RST) in the middle of the body."""
     answer = short(visit)
@@ -316,6 +322,7 @@ BEHAVIOURS: dict[str, tuple[Callable[..., Answer], int]] = {
     "together": (together, 1),
     "held": (held, 0),
     "hang": (hang, 0),
+    "stalls": (stalls, 1),
     "reset": (reset, 0),
     "gzip": (zipped, 0),
     "changing": (changing, 0),

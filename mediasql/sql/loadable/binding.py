@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, cast
 
 import apsw
 
 from ...config import Config
 from ...errors import ConfigError, MediaError
+from ...storage import threads
 from .. import apsw_binding
 from ..c_api import number_of, text_of
 from ..session import Session
@@ -122,7 +124,7 @@ def released(database: int) -> None:
     except RuntimeError:
         _close(session)
     else:  # the garbage collector called, perhaps on the loop that closing waits for
-        threading.Thread(target=_close, args=(session,), name="mediasql-close", daemon=True).start()
+        threads.start(partial(_close, session), "close")
 
 
 def _close(session: Session) -> None:

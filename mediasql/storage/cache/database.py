@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from ...lifetime import leak
 from .. import forking
 from ..paths import sqlite_uri
 from .file_lock import try_lock
@@ -316,7 +317,7 @@ class _Handle:
             with suppress(OSError):
                 _inherited.add(self._database.file())
         if self._connection is not None:
-            forking.leak(self._connection)
+            leak(self._connection)
         self._connection, self._busy = None, False
 
 

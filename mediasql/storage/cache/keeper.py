@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from .. import threads
 from .database import Database
 from .room import USED
 
@@ -65,6 +67,8 @@ class Keeper:
 
     def call(self, change: Callable[[apsw.Connection], T], otherwise: T) -> T:
         """The result of `change`, at once; `otherwise` where nothing can be written. Not for the event loop."""
+        if sys.is_finalizing():  # the thread has ended
+            return otherwise
         ended = threading.Event()
         result = [otherwise]
 
@@ -106,8 +110,7 @@ class Keeper:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="mediasql-keeper", daemon=True)
-            self._thread.start()
+            self._thread = threads.start(self._run, "keeper")
 
     def _run(self) -> None:
         while True:

@@ -17,7 +17,7 @@ from typing import Any
 
 import apsw
 
-from .. import loop
+from .. import loop, threads
 from ..providers.base import Chunk, ObjectInfo
 from . import catalogue, room
 from .catalogue import Entry
@@ -118,7 +118,7 @@ class Shelf:
             with self._starting:
                 if not self._started:
                     self._started = True
-                    threading.Thread(target=self.clean, name="mediasql-cleaner", daemon=True).start()
+                    threads.start(self.clean, "cleaner")
         return True
 
     def holds(self, age: float = _LOOK) -> bool:
