@@ -8,6 +8,7 @@ from .tokens import Token, tokenize
 
 # As sqlite3_expanded_sql writes values, but for floats, of which it rounds the last digits.
 _LITERAL = re.compile(r"NULL|-?\d+(?![\d.e])|'(?:[^']|'')*'|x'[0-9a-f]*'|zeroblob\(\d+\)")
+_FLOAT = re.compile(r"-?\d+\.\d+(?:e[+-]\d+)?")
 
 
 def bound_literals(sql: str, expanded: str, count: int) -> list[str] | None:
@@ -15,16 +16,23 @@ def bound_literals(sql: str, expanded: str, count: int) -> list[str] | None:
 
     count   of parameters, by the highest number; of those that `sql` leaves out the literal is NULL
 
-    None where they cannot be told for certain: floats, and an expanded text that is not that of `sql`.
+    They are exact where the query planner may look at them. None where they cannot be told for certain: floats that it
+    may look at, and an expanded text that is not that of `sql`.
     """
     found = ["NULL"] * count
     numbers: dict[str, int] = {}
     highest = at = there = 0
-    for token in tokenize(sql):
+    tokens = tokenize(sql)
+    # What INSERT and UPDATE assign is in front of these.
+    planned = next((token.start for token in tokens if token.is_word("SELECT", "FROM", "WHERE", "LIMIT")), len(sql))
+    for token in tokens:
         if token.kind != "parameter":
             continue
         between = sql[at : token.start]
-        literal = _LITERAL.match(expanded, there + len(between))
+        begin = there + len(between)
+        literal = _LITERAL.match(expanded, begin)
+        if literal is None and token.start < planned:
+            literal = _FLOAT.match(expanded, begin)
         number = _number(token, numbers, highest)
         if not expanded.startswith(between, there) or literal is None or not 0 < number <= count:
             return None

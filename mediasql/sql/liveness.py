@@ -6,7 +6,8 @@ lists the program that will run, so ordinary liveness analysis of its registers 
 the schema: a result that no later instruction reads need not be computed.
 
 Every doubt is settled in favour of computing. The list of opcodes is not a stable interface of SQLite, so one that is
-not in `opcodes.py` counts as reading every register; paths that cannot be taken are followed all the same.
+not in `opcodes.py` counts as reading every register, and a version of SQLite that was not tested has to pass
+`self_test`; paths that cannot be taken are followed all the same.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ SELECTS: list[tuple[str, int, list[int]]] = [
 ]
 
 
-def expanded(sql: str, values: list[Any]) -> str:
+def expanded(sql: str, values: list[Any], setup: str = "") -> str:
     found: list[str] = []
 
     def look(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
@@ -37,6 +37,7 @@ def expanded(sql: str, values: list[Any]) -> str:
         return True
 
     cursor = apsw.Connection(":memory:").cursor()
+    cursor.execute(setup)
     cursor.exec_trace = look
     cursor.execute(sql, values)
     return found[0]
@@ -54,8 +55,19 @@ def test_they_are_what_was_bound(select: tuple[str, int, list[int]], given: list
 
 
 @pytest.mark.parametrize("value", [1.5, -2e300, 0.1 + 0.2, 1e20])
-def test_floats_are_not_told_since_sqlite_rounds_them(value: float) -> None:
-    assert bound_literals("SELECT ?", expanded("SELECT ?", [value]), 1) is None
+def test_floats_that_the_planner_may_look_at_are_not_told_since_sqlite_rounds_them(value: float) -> None:
+    for sql in ("SELECT ?", "WITH one AS (SELECT 1) SELECT 1 WHERE ? > 0"):
+        assert bound_literals(sql, expanded(sql, [value]), 1) is None
+
+
+@pytest.mark.parametrize("value", [1.5, -2e300, 0.1 + 0.2, 1e20, -0.0, 5e-324])
+def test_floats_that_are_assigned(value: float) -> None:
+    insert, update = "INSERT INTO t VALUES (?, ?)", "UPDATE t SET a = ? WHERE b = ?"
+    for sql in (insert, update):
+        literals = bound_literals(sql, expanded(sql, [value, "b"], "CREATE TABLE t(a, b)"), 2)
+        assert literals is not None
+        assert (float(literals[0]), literals[1]) == (pytest.approx(value, rel=1e-14, abs=0), "'b'")
+    assert bound_literals(update, expanded(update, [1, value], "CREATE TABLE t(a, b)"), 2) is None
 
 
 @pytest.mark.parametrize(

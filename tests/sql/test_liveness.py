@@ -500,6 +500,26 @@ def test_a_program_that_becomes_another(setup: str, statement: Any, change: str,
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize(
+    ("statement", "bindings"),
+    [
+        ("UPDATE t SET score = ? WHERE k = ?", (0.1 + 0.2, 1)),
+        ("INSERT INTO t(url, score) VALUES (?, ?) ON CONFLICT DO UPDATE SET score = excluded.score", ("a", 1 / 3)),
+        ("INSERT INTO t(url, score) SELECT url || ?, 1 FROM t WHERE k = ? AND url LIKE ?", ("b", 1, "a%")),
+        ("INSERT INTO t(url, score) SELECT :more || url, :more FROM t WHERE k = :k", {"k": 1, "more": "b"}),
+    ],
+)
+def test_with_statistics_nothing_more_is_fetched(lazy: Database, statement: str, bindings: Any) -> None:
+    """Then SQLite looks at what is bound when it makes a plan."""
+    lazy.run("CREATE TABLE t(k INTEGER PRIMARY KEY, url UNIQUE, score, v AS (f(url)))")
+    lazy.run("CREATE INDEX i ON t(score)")
+    lazy.run("INSERT INTO t(url, score) VALUES (?, ?)", [("a", 0.5), ("c", 1.5)])
+    lazy.run("ANALYZE")
+    for _ in range(2):
+        assert lazy.run(statement, bindings) in ([], "ConstraintError")
+    assert lazy.fetches == {}
+
+
 def test_a_strict_table_does_not_need_its_virtual_columns(lazy: Database) -> None:
     lazy.run("CREATE TABLE t(url TEXT, v INT AS (f(url)), w INT AS (length(url)) STORED) STRICT")
     assert lazy.run("INSERT INTO t(url) VALUES ('a')") == []
