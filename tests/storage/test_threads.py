@@ -55,7 +55,9 @@ def test_python_does_not_wait_for_what_hangs() -> None:
         "print(con.execute('SELECT width(?)', t.hanging()[:1]).get)"
     )
     environment = {**os.environ, "MEDIASQL_CACHE_SIZE": "0"}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 
