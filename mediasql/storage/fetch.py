@@ -16,6 +16,7 @@ from ..config import Config
 from . import threads
 from .cache_control import forbids_storing
 from .commons import commons
+from .futures import shared_result
 from .gate import Deadline, Gate
 from .location import Location
 from .providers.base import PART, Chunk, ObjectInfo, Provider, Request, changed
@@ -267,7 +268,7 @@ class Fetcher:
 
         reading.add_done_callback(done)
         try:
-            return await asyncio.shield(reading)
+            return await shared_result(reading)
         except asyncio.CancelledError:
             if limits.deadline.left <= 0:
                 gate.missed()
