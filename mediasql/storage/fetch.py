@@ -18,6 +18,7 @@ from .cache_control import forbids_storing
 from .commons import commons
 from .futures import shared_result
 from .gate import Deadline, Gate
+from .imports import importing
 from .location import Location
 from .providers.base import PART, Chunk, ObjectInfo, Provider, Request, changed
 
@@ -209,7 +210,8 @@ class Fetcher:
             return await self._from_filesystem(provider, location, start, stop, limits)
         if self._web is None:
             began = time.monotonic()
-            from .web import web  # aiohttp takes 0.2 s to import, and local files do without
+            with importing("mediasql.storage.web"):
+                from .web import web  # aiohttp takes 0.2 s to import, and local files do without
 
             limits.extend(time.monotonic() - began)
             self._web = web(self, timeout=self.timeout, connections=self._concurrency)
