@@ -24,7 +24,6 @@ from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from ...errors import ConfigError, CredentialsError, Forbidden, NotFound, TransientError
-from ..imports import importing
 from ..location import Location
 from ..signing import sas, sigv4
 from .base import Entry, ObjectInfo, Request, Signer, iso_time
@@ -251,8 +250,7 @@ class AzureProvider(CloudProvider):
         token = self._bearer.get(account.endpoint)
         if token is not None and time.time() < token[1] - RENEWAL_WINDOW:
             return token
-        with importing("azure.core.exceptions"):
-            from azure.core.exceptions import AzureError, ClientAuthenticationError
+        from azure.core.exceptions import AzureError, ClientAuthenticationError
 
         try:
             # azure-identity has clients of both kinds; the synchronous ones block.
@@ -286,8 +284,7 @@ class AzureProvider(CloudProvider):
             return kept
         now = time.time()
         request = Request(f"{account.endpoint}/?restype=service&comp=userdelegationkey", target.headers)
-        with importing("aiohttp"):
-            import aiohttp
+        import aiohttp
 
         try:
             status, _, answer = await self.answer(request, "POST", sas.DelegationKey.request(now))
@@ -313,8 +310,7 @@ def _is_last_resort(credential: Any) -> bool:
 
 
 def _names_account(kind: Any, options: Mapping[str, Any]) -> bool:
-    with importing("fsspec.config"):
-        from fsspec.config import apply_config
+    from fsspec.config import apply_config
 
     given = apply_config(kind, dict(options))
     names = ("account_name", "connection_string")
