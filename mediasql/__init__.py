@@ -84,7 +84,7 @@ def __getattr__(name: str) -> Any:
     """Import what needs APSW when it is first asked for, so that `import mediasql` stays quick."""
     if name not in _LAZY:
         raise AttributeError(f"module 'mediasql' has no attribute {name!r}")
-    from importlib import import_module
+    from .storage.imports import module
 
-    value = globals()[name] = getattr(import_module(f"mediasql.{_LAZY[name]}"), name)
+    value = globals()[name] = getattr(module(f"mediasql.{_LAZY[name]}"), name)
     return value

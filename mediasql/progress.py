@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Hashable
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any, Protocol
 
 _DELAY = 1.0  # seconds that a statement takes before it has a bar
 _PAUSE = 0.1  # seconds between two looks
 
 
-def bar(wanted: bool | None, total: int | None, description: str, unit: str) -> Any:
-    """A tqdm bar as a context manager. `wanted` None means: where standard error is a terminal."""
+class Progress(Protocol):
+    """What is told of progress."""
+
+    def update(self, count: int = 1) -> object:
+        """So many more are done."""
+
+
+class _Unseen:
+    """Progress that nobody sees."""
+
+    def update(self, count: int = 1) -> None:
+        pass
+
+
+@cache
+def _bars() -> Any:
+    """The class of bars: tqdm's, with a lock for the threads of this process.
+
+    That of tqdm itself is for processes too. To make it, Python may start a process that outlives the statement.
+    """
     from tqdm import tqdm
 
-    return tqdm(
-        total=total,
-        desc=description,
-        unit=unit,
-        delay=0 if wanted else 1,
-        leave=False,
-        disable=not (sys.stderr.isatty() if wanted is None else wanted),
-        file=sys.stderr,
+    bars: Any = type("Bar", (tqdm,), {})
+    bars.set_lock(threading.RLock())
+    return bars
+
+
+def _is_shown(wanted: bool | None) -> bool:
+    return wanted or (wanted is None and sys.stderr is not None and sys.stderr.isatty())
+
+
+def bar(wanted: bool | None, total: int | None, description: str, unit: str) -> AbstractContextManager[Progress]:
+    """A progress bar. `wanted` None means: where standard error is a terminal."""
+    if not _is_shown(wanted):
+        return nullcontext(_Unseen())
+    delay = 0 if wanted else _DELAY
+    made: AbstractContextManager[Progress] = _bars()(
+        total=total, desc=description, unit=unit, delay=delay, leave=False, file=sys.stderr
     )
+    return made
 
 
 class Waiting:
@@ -47,8 +77,8 @@ class Waiting:
         self._delay = 0.0 if wanted else _DELAY
         self._bar: Any = None
         self.shown = False
-        enabled = wanted or (wanted is None and sys.stderr is not None and sys.stderr.isatty())
-        self.next = 0.0 if enabled else float("inf")  # time.monotonic() before which `look` need not be called
+        # A time.monotonic() before which `look` need not be called.
+        self.next = 0.0 if _is_shown(wanted) else float("inf")
 
     def look(self) -> None:
         """Show the bar, or what is new in it, when the statement under way has waited for long enough."""
@@ -64,9 +94,7 @@ class Waiting:
             return
         files, size = (count - before for count, before in zip(self._counts(), self._before, strict=True))
         if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(desc="reading", unit=" files", leave=False, file=sys.stderr, mininterval=0, delay=1e-9)
+            self._bar = _bars()(desc="reading", unit=" files", leave=False, file=sys.stderr, mininterval=0, delay=1e-9)
             self._bar.start_t = self._bar.last_print_t = time.time() - (now - self._since)
         self._bar.set_postfix_str(f"{size / 1e6:.1f} MB", refresh=False)
         self._bar.n = files

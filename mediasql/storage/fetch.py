@@ -16,7 +16,9 @@ from ..config import Config
 from . import threads
 from .cache_control import forbids_storing
 from .commons import commons
+from .futures import shared_result
 from .gate import Deadline, Gate
+from .imports import importing
 from .location import Location
 from .providers.base import PART, Chunk, ObjectInfo, Provider, Request, changed
 
@@ -208,7 +210,8 @@ class Fetcher:
             return await self._from_filesystem(provider, location, start, stop, limits)
         if self._web is None:
             began = time.monotonic()
-            from .web import web  # aiohttp takes 0.2 s to import, and local files do without
+            with importing("mediasql.storage.web"):
+                from .web import web  # aiohttp takes 0.2 s to import, and local files do without
 
             limits.extend(time.monotonic() - began)
             self._web = web(self, timeout=self.timeout, connections=self._concurrency)
@@ -267,7 +270,7 @@ class Fetcher:
 
         reading.add_done_callback(done)
         try:
-            return await asyncio.shield(reading)
+            return await shared_result(reading)
         except asyncio.CancelledError:
             if limits.deadline.left <= 0:
                 gate.missed()

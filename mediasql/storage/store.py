@@ -22,6 +22,7 @@ from .cache.identity import Identity, identify
 from .cache.salt import salt
 from .commons import commons
 from .fetch import Fetcher, NotModified, in_parts, of_one_version
+from .futures import shared_result
 from .gate import Deadline
 from .location import Location
 from .pattern import Pattern, below, compile_pattern, is_glob
@@ -113,7 +114,7 @@ class Store:
             if (waiter := reading[key]) is None:  # most reads have nobody waiting, and need no future
                 waiter = reading[key] = asyncio.get_running_loop().create_future()
             began = time.monotonic()
-            found = await asyncio.shield(waiter)
+            found = await shared_result(waiter)
             if isinstance(found, Chunk):
                 if deadline is not None:  # the other may have waited at a gate
                     deadline.at += time.monotonic() - began

@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 from . import loop
 from .address import check_addresses
 from .fetch import Retry
+from .futures import shared_result
 
 if TYPE_CHECKING:
     import aiohttp
@@ -304,7 +305,7 @@ class Wire:
                 looked_up.add_done_callback(lambda done: done.cancelled() or done.exception())
                 known = self._addresses[host] = (time.monotonic() + ADDRESSES, looked_up)
             # Others wait for the same look-up, so that it goes on when this request is given up.
-            addresses = await asyncio.shield(known[1])
+            addresses = await shared_result(known[1])
             if self._guarded:  # these are the ones that are connected to
                 check_addresses(name, (str(address[4][0]) for address in addresses))
             socket = await start_connection(addresses, happy_eyeballs_delay=0.25, loop=self.loop)

@@ -77,3 +77,26 @@ def test_a_bar(web: Web, terminal: bool, progress: tuple[str, ...], behaviour: s
     assert "MB" in shown
     assert "files/s" in shown
     assert on_screen(shown) == ""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_no_process_is_started_for_a_bar(method: str) -> None:
+    """tqdm's own lock is for processes, and has Python start its resource tracker, where forkserver is the default."""
+    code = f"""
+import multiprocessing, os, sys, time
+multiprocessing.set_start_method({method!r})
+import mediasql
+for progress in (None, True, False):
+    con = mediasql.connect(progress=progress)
+    con.execute("CREATE TABLE t(u); INSERT INTO t VALUES (x'00'), (x'01')")
+    con.add_computed_column("t", "w", "width(u)")
+    con.refresh_computed_columns("t")
+try:
+    print(os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("no child")
+print("multiprocessing.resource_tracker" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "no child\nFalse\n"
+    assert "computing" in done.stderr

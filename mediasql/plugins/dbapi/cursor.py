@@ -55,7 +55,7 @@ class Cursor:
         self._transients = connection.transients
         self._sql = ""
         self._parameters: Parameters = ()
-        self._begun = self._counts = False
+        self._prepared = self._begun = self._counts = False
         self.arraysize = 1
         self.description: tuple[tuple[Any, ...], ...] | None = None
         self.rowcount = -1
@@ -77,7 +77,10 @@ class Cursor:
         self._renew(sql)
         self._parameters = adapted(parameters)
         with self._errors:
-            self._cursor.execute(sql, self._parameters)
+            try:
+                self._cursor.execute(sql, self._parameters)
+            finally:
+                self._cursor.exec_trace = None
             self._refresh_description()
         if self.description is None:
             self._finish()
@@ -94,9 +97,13 @@ class Cursor:
         self._renew(sql)
         if _keyword(sql) not in _CHANGES_ROWS:
             raise ProgrammingError("executemany() can only execute DML statements.")
+        counted = self._counting(parameters, rows_ahead(parameters, readahead_rows))
         with self._errors:
-            for _ in self._cursor.executemany(sql, self._counting(parameters, rows_ahead(parameters, readahead_rows))):
-                pass
+            try:
+                for _ in self._cursor.executemany(sql, counted):
+                    pass
+            finally:
+                self._cursor.exec_trace = None
         self._counts = False
         self.description = None
         return self
@@ -114,6 +121,7 @@ class Cursor:
         changed, changes = 0, connection.changes
         for each in ahead:
             yield each
+            self._cursor.exec_trace = None  # or it would be called for each
             changed += changes()
             self.rowcount = changed
 
@@ -142,14 +150,19 @@ class Cursor:
             self._cursor = connection.cursor()
         self._cursor.exec_trace = self._about_to_run
         self._sql = sql
-        self._begun = self._counts = self._errors.running = False
+        self._prepared = self._begun = self._counts = self._errors.running = False
         self.description = None
         self.rowcount = -1
 
     def _about_to_run(self, cursor: apsw.Cursor, sql: str, parameters: object) -> bool:
-        """APSW calls this when it has prepared the statement."""
-        # Once is enough; and kept, it would keep this object, and what it reads, until garbage is collected.
-        cursor.exec_trace = None
+        """APSW calls this when it has prepared the statement.
+
+        Whoever executes takes it off the cursor afterwards: there, it would keep this object, and what it reads, until
+        garbage is collected. It must not do so itself, since APSW has no reference of its own to what it calls.
+        """
+        if self._prepared:
+            return True
+        self._prepared = True
         if not cursor.has_vdbe:  # a comment
             return True
         if len(sql) < len(self._sql) and _end_of_blank(self._sql, len(sql)) < len(self._sql):

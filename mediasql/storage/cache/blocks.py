@@ -21,6 +21,7 @@ from pathlib import Path
 from ... import errors
 from .. import forking
 from ..fetch import NotModified, in_parts
+from ..futures import shared_result
 from ..providers.base import Chunk, ObjectInfo
 from . import catalogue, leases, pieces
 from .catalogue import BLOCK, Entry
@@ -83,7 +84,7 @@ class Blocks(Entries):
                     continue
                 unless, wanted = entry.info, range(first, max(end, first + 1))
             if other := next((self._flying[key] for at in wanted if (key := (identity, at)) in self._flying), None):
-                found = await asyncio.shield(other)
+                found = await shared_result(other)
                 if isinstance(found, errors.UnavailableError):
                     raise found.again()
                 if isinstance(found, Chunk) and (part := pieces.cut(found, start, stop)) is not None:
@@ -147,7 +148,7 @@ class Blocks(Entries):
                 task = asyncio.create_task(keep)
                 self._keeping.add(task)
                 task.add_done_callback(self._keeping.discard)
-                await asyncio.shield(task)  # who gives up now would leave a file by halves
+                await shared_result(task)  # who gives up now would leave a file by halves
             outcome = chunk
             return chunk
         except errors.UnavailableError as error:

@@ -19,6 +19,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ...errors import redact
+from ..imports import importing
 
 _CLEAR = re.compile(
     r"(?:[a-z0-9]{1,12}\.)?(?:client_kwargs\.)?(?:endpoint|endpoint_url|region|region_name|partition|project|account"
@@ -108,7 +109,8 @@ def configured(protocols: Collection[str] | None = None) -> dict[str, Any]:
     """
     found: dict[str, dict[str, Any]] = {}
     if "fsspec.config" in sys.modules:
-        from fsspec.config import conf  # which waits where another thread imports it
+        with importing("fsspec.config"):
+            from fsspec.config import conf
 
         found = conf
     else:

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from ...errors import ConfigError, CredentialsError, Forbidden, NotFound, TransientError
+from ..imports import importing
 from ..location import Location
 from ..signing import sas, sigv4
 from .base import Entry, ObjectInfo, Request, Signer, iso_time
@@ -250,7 +251,8 @@ class AzureProvider(CloudProvider):
         token = self._bearer.get(account.endpoint)
         if token is not None and time.time() < token[1] - RENEWAL_WINDOW:
             return token
-        from azure.core.exceptions import AzureError, ClientAuthenticationError
+        with importing("azure.core.exceptions"):
+            from azure.core.exceptions import AzureError, ClientAuthenticationError
 
         try:
             # azure-identity has clients of both kinds; the synchronous ones block.
@@ -284,7 +286,8 @@ class AzureProvider(CloudProvider):
             return kept
         now = time.time()
         request = Request(f"{account.endpoint}/?restype=service&comp=userdelegationkey", target.headers)
-        import aiohttp
+        with importing("aiohttp"):
+            import aiohttp
 
         try:
             status, _, answer = await self.answer(request, "POST", sas.DelegationKey.request(now))
@@ -310,7 +313,8 @@ def _is_last_resort(credential: Any) -> bool:
 
 
 def _names_account(kind: Any, options: Mapping[str, Any]) -> bool:
-    from fsspec.config import apply_config
+    with importing("fsspec.config"):
+        from fsspec.config import apply_config
 
     given = apply_config(kind, dict(options))
     names = ("account_name", "connection_string")

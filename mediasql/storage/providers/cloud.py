@@ -7,7 +7,6 @@ retries and log lines, and botocore takes 90 ms to parse a page of 1,000 objects
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import random
 import re
@@ -24,7 +23,9 @@ from ...errors import (
     TransientError,
     UnavailableError,
 )
+from .. import imports
 from ..fetch import ATTEMPTS, FIRST_DELAY, RETRY_STATUS, status_text
+from ..imports import importing
 from ..location import Location
 from ..loop import close_with
 from .base import Provider, Request
@@ -57,7 +58,8 @@ class CloudProvider(Provider):
     def session(self) -> aiohttp.ClientSession:
         """The session for listings and lookups; made when first needed."""
         if self._http is None or self._http.closed:
-            import aiohttp
+            with importing("aiohttp"):
+                import aiohttp
 
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
             self._http = aiohttp.ClientSession(timeout=timeout, trust_env=True)
@@ -68,7 +70,8 @@ class CloudProvider(Provider):
         self, request: Request, method: str = "GET", data: bytes | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of one request."""
-        from yarl import URL
+        with importing("yarl"):
+            from yarl import URL
 
         headers = {"Accept-Encoding": "identity", **request.headers}
         url = URL(request.url, encoded=True)
@@ -77,7 +80,8 @@ class CloudProvider(Provider):
 
     async def listing(self, prefix: Location, sign: Callable[[], Awaitable[Request]]) -> bytes:
         """The answer to a listing request, which `sign` makes anew for each attempt."""
-        import aiohttp
+        with importing("aiohttp"):
+            import aiohttp
 
         recovered = False
         attempt = 0
@@ -142,7 +146,7 @@ async def filesystem_class(module: str, name: str, install: str, logger: str | N
     if logger is not None and not logging.getLogger(logger).handlers:
         logging.getLogger(logger).addHandler(logging.NullHandler())
     try:
-        return getattr(await asyncio.to_thread(importlib.import_module, module), name)
+        return getattr(await asyncio.to_thread(imports.module, module), name)
     except ImportError as error:
         raise MissingExtra(f"this needs {module.partition('.')[0]} ({error}): pip install {install}") from None
 

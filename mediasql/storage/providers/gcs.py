@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ...errors import ConfigError, CredentialsError, TransientError
+from ..imports import importing
 from ..location import Location
 from ..signing import goog4, sigv4
 from .base import Entry, ObjectInfo, Request, Signer
@@ -189,8 +190,9 @@ class GcsProvider(CloudProvider):
     async def _connect(self) -> _Account:
         # Not gcsfs.GCSFileSystem, which asks for each bucket's type over gRPC, on its own connections.
         kind = await filesystem_class("gcsfs.core", "GCSFileSystem", "gcsfs", "google")
-        from fsspec.config import apply_config
-        from google.auth.exceptions import GoogleAuthError
+        with importing("fsspec.config", "google.auth.exceptions"):
+            from fsspec.config import apply_config
+            from google.auth.exceptions import GoogleAuthError
 
         options = apply_config(kind, dict(self.options))
         try:
@@ -235,8 +237,9 @@ class GcsProvider(CloudProvider):
 
     async def _renew(self, account: _Account) -> None:
         """Fetch a new token. google-auth blocks, hence the thread."""
-        from google.auth.exceptions import GoogleAuthError, TransportError
-        from google.auth.transport.requests import Request as Transport
+        with importing("google.auth.exceptions", "google.auth.transport.requests"):
+            from google.auth.exceptions import GoogleAuthError, TransportError
+            from google.auth.transport.requests import Request as Transport
 
         try:
             await asyncio.to_thread(account.credentials.refresh, Transport())
@@ -281,7 +284,8 @@ def _make_filesystem(kind: Any, options: dict[str, Any], loop: asyncio.AbstractE
 
 
 def _has_default_credentials() -> bool:
-    from google.auth import _cloud_sdk, environment_vars
+    with importing("google.auth._cloud_sdk", "google.auth.environment_vars"):
+        from google.auth import _cloud_sdk, environment_vars
 
     if os.environ.get(environment_vars.CREDENTIALS):
         return True
@@ -311,10 +315,13 @@ def _on_google() -> bool:
 
 def _find_signing_account(credentials: Any) -> tuple[str, Callable[[bytes], bytes], bool]:
     """Who can sign with these credentials, found out by signing something. Blocks."""
-    from google.auth import iam
-    from google.auth.credentials import Scoped, Signing
-    from google.auth.transport.requests import Request as Transport
-    from google.oauth2.service_account import Credentials as KeyFile
+    with importing(
+        "google.auth.iam", "google.auth.credentials", "google.auth.transport.requests", "google.oauth2.service_account"
+    ):
+        from google.auth import iam
+        from google.auth.credentials import Scoped, Signing
+        from google.auth.transport.requests import Request as Transport
+        from google.oauth2.service_account import Credentials as KeyFile
 
     if isinstance(credentials, KeyFile):
         return credentials.signer_email, credentials.sign_bytes, False
@@ -340,7 +347,8 @@ def _find_signing_account(credentials: Any) -> tuple[str, Callable[[bytes], byte
 
 def _translated(sign: Callable[[bytes], Any], message: bytes, email: str) -> bytes:
     """`sign(message)`, with errors of google-auth as ours."""
-    from google.auth.exceptions import GoogleAuthError, RefreshError
+    with importing("google.auth.exceptions"):
+        from google.auth.exceptions import GoogleAuthError, RefreshError
 
     try:
         return sign(message)  # type: ignore[no-any-return]

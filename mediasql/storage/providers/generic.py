@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from ...errors import MediaError, MissingExtra, UnavailableError, UnknownScheme
 from .. import threads
+from ..imports import importing
 from ..location import Location
 from .base import Chunk, Entry, ObjectInfo, Provider, iso_time
 
@@ -83,11 +84,13 @@ class GenericProvider(Provider):
 
     def open(self, location: Location) -> tuple[Any, str]:
         """The filesystem that has `location`, and its name for it."""
-        from fsspec.core import url_to_fs
-        from fsspec.registry import known_implementations, registry
+        with importing("fsspec.core", "fsspec.registry"):
+            from fsspec.core import url_to_fs
+            from fsspec.registry import get_filesystem_class, known_implementations, registry
 
-        for scheme in location.url.split("::") if location.chained else [location.scheme]:
-            scheme = scheme.partition("://")[0].lower()
+        parts = location.url.split("::") if location.chained else [location.scheme]
+        schemes = [part.partition("://")[0].lower() for part in parts]
+        for scheme in schemes:
             if scheme not in registry and scheme not in known_implementations:
                 raise _unknown(scheme)
         url, options = location.url, self.options
@@ -96,6 +99,9 @@ class GenericProvider(Provider):
         # fsspec knows protocols in lower case only.
         url = re.sub(r"(^|::)[A-Za-z][A-Za-z0-9+.-]+(?=://)", lambda protocol: protocol[0].lower(), url)
         try:
+            for scheme in schemes:
+                with importing(f"fsspec's {scheme}"):
+                    get_filesystem_class(scheme)
             filesystem, path = url_to_fs(url, **options)
             # fsspec 2026.9 strips `data:` off, and then looks for it.
             return filesystem, location.url if location.scheme == "data" else path

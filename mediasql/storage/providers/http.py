@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
 
 from ...errors import TransientError, UnavailableError
 from ..cache.scope import configured
+from ..imports import importing
 from ..location import Location
 from .base import Entry, ObjectInfo, Provider, Request, Signer
 
@@ -104,7 +105,9 @@ class HttpProvider(Provider):
     async def links(self, directory: str) -> list[str]:
         """The files and directories that the page of a directory links to, in its order."""
         from ..fetch import Refused, Retry
-        from ..web import web
+
+        with importing("mediasql.storage.web"):
+            from ..web import web
 
         request = await self.request(Location.parse(directory))
         if self._web is None:
@@ -169,7 +172,8 @@ def encoded(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if separator and not host.isascii():
-        from yarl import URL
+        with importing("yarl"):
+            from yarl import URL
 
         rest = URL(f"http://{host}").raw_authority + rest[len(host) :]
     return quote((scheme + separator + rest).encode("utf-8", "surrogateescape"), safe=_SAFE)

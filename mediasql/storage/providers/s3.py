@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote_plus, urlsplit
 
 from ...errors import ConfigError, CredentialsError, NotFound, TransientError
+from ..imports import importing
 from ..location import Location
 from ..signing import profiles, sigv4
 from .base import Entry, ObjectInfo, Request, Signer
@@ -230,7 +231,8 @@ class S3Provider(CloudProvider):
 
     async def _connect(self) -> _Account:
         kind = await filesystem_class("s3fs", "S3FileSystem", "s3fs")
-        from botocore.exceptions import BotoCoreError
+        with importing("botocore.exceptions"):
+            from botocore.exceptions import BotoCoreError
 
         try:
             filesystem = kind(asynchronous=True, loop=self.loop, skip_instance_cache=True, **self.options)
@@ -266,7 +268,8 @@ class S3Provider(CloudProvider):
     async def _ask_keys(self, account: _Account) -> tuple[sigv4.Keys | None, float]:
         if account.credentials is None:
             return None, float("inf")
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        with importing("botocore.exceptions"):
+            from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
         try:
             frozen = await account.credentials.get_frozen_credentials()
@@ -318,7 +321,8 @@ class S3Provider(CloudProvider):
 
     async def _look_up_region(self, account: _Account, bucket: str) -> str | None:
         """What the bucket tells anyone; None when it does not answer, so that it is asked again."""
-        import aiohttp
+        with importing("aiohttp"):
+            import aiohttp
 
         base, root = _address(account, bucket, account.region)
         try:
