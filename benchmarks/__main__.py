@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import __doc__ as about
-from benchmarks import cold, loadable, report, signing, warm
+from benchmarks import cold, loadable, report, signing, small, warm
 from benchmarks.corpus import SMALL, Recipe, corpus
 from benchmarks.runs import Bench, serving
 
-PARTS = {**cold.PARTS, **warm.PARTS, **loadable.PARTS, **signing.PARTS}
+PARTS = {**cold.PARTS, **small.PARTS, **warm.PARTS, **loadable.PARTS, **signing.PARTS}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add("--videos", nargs="+", type=int, default=[300], help="(300)")
     add("--audio", nargs="+", type=int, default=[100], help="(100)")
     add("--latency", nargs="+", type=float, default=[0, 30], help="milliseconds that the server waits (0 30)")
+    add("--scheme", nargs="+", choices=("https", "http"), default=["https", "http"], help="of cold scans (https http)")
     add("--slow", type=int, default=200, help="most images for slow contenders; a quarter of it for video, audio (200)")
     add("--repeat", type=int, default=3, help="runs of each figure, of which the median counts (3)")
     add("--rows", type=int, default=1_000_000, help="rows of warm scans (1000000)")
@@ -51,6 +52,7 @@ def run(arguments: list[str] | None = None) -> dict[str, Any]:
     slow = {"images": options.slow, "videos": max(1, options.slow // 4), "audio": max(1, options.slow // 4)}
     sizes = {
         "latency": options.latency,
+        "scheme": options.scheme,
         "images": sorted({min(count, recipe.images) for count in options.files}),
         "videos": sorted({min(count, recipe.videos) for count in options.videos}),
         "audio": sorted({min(count, recipe.audio) for count in options.audio}),
@@ -66,8 +68,8 @@ def run(arguments: list[str] | None = None) -> dict[str, Any]:
     }
     started = time.monotonic()
     say(f"corpus in {corpus(recipe).folder.relative_to(Path(__file__).parents[1])}")
-    with serving(corpus(recipe)) as server:
-        bench = Bench(server, corpus(recipe), options.repeat, sizes, say)
+    with serving(corpus(recipe)) as (server, authority):
+        bench = Bench(server, corpus(recipe), options.repeat, sizes, say, authority)
         for part in options.only:
             found["load"][part] = round(os.getloadavg()[0], 2)
             found["parts"][part] = PARTS[part](bench)

@@ -124,6 +124,7 @@ class Contender:
     function: Function
     slow: bool = False
     config: dict[str, Any] | None = None
+    scheme: str | None = None  # where it is not that of the others
 
     def arguments(self, kind: str) -> dict[str, Any]:
         if self.config is None:
@@ -131,7 +132,7 @@ class Contender:
         return {"shape": vars(Shape(PLAIN[kind])), "config": self.config}
 
 
-def contenders() -> list[Contender]:
+def contenders(scheme: str) -> list[Contender]:
     ahead = options(readahead="on") is not None
     found = [
         Contender("mediasql", scan, not ahead, {}),
@@ -140,6 +141,7 @@ def contenders() -> list[Contender]:
     ]
     return [
         *(contender for contender in found if contender.config is not None),
+        *([Contender("mediasql, HTTP/2", scan, not ahead, {}, "http2")] if scheme == "https" else []),
         Contender("aiohttp, same plan (limit)", baselines.limit),
         Contender("threads, download", baselines.download, True),
     ]
@@ -148,25 +150,26 @@ def contenders() -> list[Contender]:
 def against_baselines(bench: Bench, kind: str) -> list[Result]:
     """Each contender over files of one kind, in turn, at each latency."""
     rows = []
-    for latency in bench.sizes["latency"]:
+    cases = [(scheme, latency) for scheme in bench.sizes["scheme"] for latency in bench.sizes["latency"]]
+    for scheme, latency in cases:
         for count in bench.sizes[kind]:
-            taking_part = contenders()
+            taking_part = contenders(scheme)
             files = {c.name: min(count, bench.sizes["slow"][kind]) if c.slow else count for c in taking_part}
             results: dict[str, list[Result]] = {contender.name: [] for contender in taking_part}
             for _ in range(bench.repeat):
                 for contender in taking_part:
-                    bench.say(f"{kind}, {latency:g} ms: {contender.name}, {files[contender.name]} files")
+                    bench.say(f"{kind}, {scheme}, {latency:g} ms: {contender.name}, {files[contender.name]} files")
                     results[contender.name].append(
                         bench.run(
                             contender.function,
-                            base=bench.base(latency),
+                            base=bench.base(latency, contender.scheme or scheme),
                             kind=kind,
                             count=files[contender.name],
                             **contender.arguments(kind),
                         )
                     )
             group = [
-                {"case": name, "ms": latency, "of": count, **summary(runs, files[name])}
+                {"case": name, "scheme": scheme, "ms": latency, "of": count, **summary(runs, files[name])}
                 for name, runs in results.items()
             ]
             ours = {row["case"]: row["per_second"] for row in group}

@@ -20,6 +20,7 @@ PACKAGES = ("mediasql", "aiohttp", "apsw", "pillow", "av", "requests", "uvloop")
 # Key of a row -> heading and format, in the order of the columns. What is not here is in the JSON only.
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "case": ("", str),
+    "scheme": ("", str),
     "ms": ("ms", "{:g}".format),
     "files": ("files", "{:,}".format),
     "seconds": ("seconds", "{:.3g}".format),
@@ -27,6 +28,9 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "per_second": ("per s", "{:,.0f}".format),
     "x_limit": ("x limit", "{:.2f}".format),
     "x_download": ("x download", "{:.1f}".format),
+    "x_off": ("x off", "{:.2f}".format),
+    "x_bound": ("x bound", "{:.2f}".format),
+    "failed": ("failed", str),
     "x_apsw": ("x APSW", "{:.2f}".format),
     "x_botocore": ("x botocore", "{:.1f}".format),
     "x_plain": ("x plain", "{:.2f}".format),
@@ -114,7 +118,7 @@ class Target:
 
 
 def distant(case: str) -> Callable[[Row], bool]:
-    return lambda row: row["case"] == case and row["ms"] >= 30
+    return lambda row: row["case"] == case and 30 <= row["ms"] <= 100
 
 
 def case(*names: str) -> Callable[[Row], bool]:
@@ -129,10 +133,26 @@ def predicate(row: Row) -> bool:
     return "," in row["case"]
 
 
+def over(scheme: str, case: str, *, least_ms: float = 30, most_ms: float = 100) -> Callable[[Row], bool]:
+    return lambda row: row["case"] == case and row["scheme"] == scheme and least_ms <= row["ms"] <= most_ms
+
+
 OURS, ECONOMY = distant("mediasql"), distant("mediasql, economy")
+TLS, HTTP = over("https", "mediasql"), over("http", "mediasql")
+TEN = case("nginx, 10 connections")
+FAR = over("http", "mediasql", least_ms=100, most_ms=1000)
 HOST_CALL, HOST_SCAN = case("warm call, extension"), distant("first scan, extension")
 TARGETS = [
-    Target("images: of the limit, at least", "images", OURS, "x_limit", at_least=0.75),
+    Target("images, TLS: of bare aiohttp, at least", "images", TLS, "x_limit", at_least=1.2),
+    Target("images, HTTP: of bare aiohttp, at least", "images", HTTP, "x_limit", at_least=1.0),
+    Target("images, far: of bare aiohttp, at least", "images", FAR, "x_limit", at_least=0.9),
+    Target("images, TLS: CPU us per file, at most", "images", TLS, "cpu_us_per_file", at_most=250),
+    Target("images, economy: of bare aiohttp, at least", "images", ECONOMY, "x_limit", at_least=0.9),
+    Target("videos: of bare aiohttp, at least", "videos", OURS, "x_limit", at_least=0.9),
+    Target("audio: of bare aiohttp, at least", "audio", OURS, "x_limit", at_least=0.85),
+    Target("small servers: files without a value, at most", "small", every, "failed", at_most=0),
+    Target("small server: against read-ahead off, at most", "small", case("http.server"), "x_off", at_most=1.0),
+    Target("ten connections: of what they allow, at least", "small", TEN, "x_bound", at_least=0.5),
     Target("images: times thread-pool download, at least", "images", OURS, "x_download", at_least=7),
     Target("images: requests per file, at most", "images", OURS, "requests_per_file", at_most=1.20),
     Target("images: KB per file, at most", "images", OURS, "kb_per_file", at_most=60),

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.corpus import Corpus
 from tests.servers import nginx
+from tests.servers.authority import Authority
 
 LOGGED = 0.1  # seconds after which the requests that a run gave up at its end are in the log
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,7 @@ class Bench:
 
     repeat   runs of each figure
     sizes    what the options of the command line say: `images`, `slow`, `rows` …
+    authority the file of what signed the server's certificate
     """
 
     server: nginx.NginxServer
@@ -38,10 +40,12 @@ class Bench:
     repeat: int
     sizes: dict[str, Any]
     say: Callable[[str], None] = field(default=lambda text: None)
+    authority: Path | None = None
 
-    def base(self, latency: float) -> str:
-        """The URL of the corpus as seen through so many milliseconds."""
-        return self.server.url + (f"/lat/{latency / 1000:g}" if latency else "") + "/bench"
+    def base(self, latency: float, scheme: str = "http") -> str:
+        """The URL of the corpus as seen through so many milliseconds, over 'http', 'https' or 'http2'."""
+        server = {"http": self.server.url, "https": self.server.tls_url, "http2": self.server.http2_url}[scheme]
+        return server + (f"/lat/{latency / 1000:g}" if latency else "") + "/bench"
 
     def run(self, function: Function, cache: str | None = None, **arguments: Any) -> Result:
         """The result of `function(**arguments)` in a process of its own, with what the server logged of it.
@@ -54,7 +58,7 @@ class Bench:
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.child", function.__module__, function.__name__],
                 input=json.dumps({"folder": str(self.corpus.folder), **arguments}),
-                env=environment | {"MEDIASQL_CACHE_DIR": cache or empty, "MEDIASQL_PROGRESS": "off"},
+                env=environment | self._settings(cache or empty),
                 capture_output=True,
                 text=True,
                 check=False,
@@ -73,16 +77,27 @@ class Bench:
             "touched": len({(request.path, request.query) for request in asked}),
         }
 
+    def _settings(self, cache: str) -> dict[str, str]:
+        believed = (
+            {"SSL_CERT_FILE": str(self.authority), "REQUESTS_CA_BUNDLE": str(self.authority)}
+            if self.authority is not None
+            else {}
+        )
+        return {"MEDIASQL_CACHE_DIR": cache, "MEDIASQL_PROGRESS": "off", **believed}
+
 
 def foreign(variable: str) -> bool:
     return variable.startswith("MEDIASQL_") or variable.lower().endswith("_proxy")
 
 
 @contextmanager
-def serving(corpus: Corpus) -> Iterator[nginx.NginxServer]:
-    with nginx.start() as server:
-        (server.folder / "bench").symlink_to(corpus.folder)
-        yield server
+def serving(corpus: Corpus) -> Iterator[tuple[nginx.NginxServer, Path]]:
+    """The server of a corpus, and the file of the authority behind its certificate."""
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority(Path(folder))
+        with nginx.start(authority) as server:
+            (server.folder / "bench").symlink_to(corpus.folder)
+            yield server, authority.file
 
 
 def summary(results: list[Result], files: int) -> Result:

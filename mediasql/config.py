@@ -196,6 +196,12 @@ class Config:
         "'on' or 'off'",
         "whether columns, indexes, views and triggers may call functions where PRAGMA trusted_schema is OFF",
     )
+    transport: str = _option(
+        "auto",
+        _one_of("auto", "curl", "aiohttp"),
+        "'auto', 'curl' or 'aiohttp'",
+        "what makes HTTP requests: 'curl' (libcurl), 'aiohttp', or 'auto' for the first of them that is installed",
+    )
     progress: bool | None = _option(
         None,
         _flag,

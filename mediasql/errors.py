@@ -14,6 +14,7 @@ MediaError
 │   ├── DecodeError       the bytes are not media, or are damaged
 │   └── Unsupported       the source cannot do this (signing a local path)
 └── TransientError        a timeout, 429, 5xx or broken connection that outlived its retries
+    └── SetupError        the caller's set-up is at fault: a certificate, a proxy
 
 Warnings are raised only where Python is told to raise them (`python -W error`):
 
@@ -106,6 +107,11 @@ class Unsupported(UnavailableError):
 
 class TransientError(MediaError):
     """A failure of the moment, which outlived its retries; the same call may succeed later."""
+
+
+class SetupError(TransientError):
+    """The set-up of the caller is at fault, and not the object: a certificate authority that is not known, a proxy that
+    refuses. Asking again gives the same answer until that is mended, and says nothing about the object."""
 
 
 # Parameters that grant access, by the end of their names: X-Amz-Signature and -Security-Token, AWSAccessKeyId (V2),

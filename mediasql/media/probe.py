@@ -5,6 +5,7 @@ Asks for as little as the question needs: one bounded read of the head, then the
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,9 @@ from typing import IO
 
 from ..errors import DecodeError, MediaError, TransientError
 from ..storage.providers.base import Chunk, ObjectInfo, changed
-from .decoding import decoded
+from ..storage.transport.engines import engine
+from ..storage.transport.jobs import Await, Steps
+from .decoding import decoding
 from .headers import GiveUp, Span, recognise
 from .image import read_image
 from .info import MediaInfo
@@ -59,7 +62,7 @@ PLANS = {"on": FAST, "off": FAST, "economy": ECONOMY}  # by Config.readahead
 MOST = 128 * 1024 * KB  # of header; no real file needs it
 RESTARTS = 3
 
-Read = Callable[[int, int], Awaitable[Chunk]]
+Read = Callable[..., Steps[Chunk]]
 
 
 class Want(IntEnum):
@@ -96,14 +99,30 @@ class _Elsewhere(Exception):
     """The answer lies outside of the bytes that were read already, and only those were to be used."""
 
 
-async def probe(read: Read, *, extension: str = "", want: Want = Want.HEADER, plan: Plan = FAST) -> Answer:
-    """Read what `want` needs through `read`, and understand it.
+async def probe(
+    read: Callable[[int, int], Awaitable[Chunk]], *, extension: str = "", want: Want = Want.HEADER, plan: Plan = FAST
+) -> Answer:
+    """Return what `probe_job` gives for a `read` that is a coroutine function, as those of the cache are."""
+    here = asyncio.get_running_loop()
+
+    async def awaited(start: int, stop: int) -> Chunk:
+        return await read(start, stop)
+
+    def job(start: int, stop: int) -> Steps[Chunk]:
+        chunk: Chunk = yield Await(awaited(start, stop), loop=here)
+        return chunk
+
+    return await engine().run(probe_job(job, extension=extension, want=want, plan=plan))
+
+
+def probe_job(read: Read, *, extension: str = "", want: Want = Want.HEADER, plan: Plan = FAST) -> Steps[Answer]:
+    """A job: read what `want` needs through `read`, which makes jobs, and understand it.
 
     Errors of `read` pass through; a file that cannot be understood is an Answer with its `error`.
     """
     for _ in range(RESTARTS):
         try:
-            return await _Probe(read, want, plan).run(plan.first.get(extension, plan.other))
+            return (yield from _Probe(read, want, plan).run(plan.first.get(extension, plan.other)))
         except _Changed:
             continue
     raise TransientError(f"the object changed {RESTARTS} times while its header was read")
@@ -157,20 +176,20 @@ class _Probe:
         self._checked: float | None = None
         self._fetched = 0  # bytes, by decoders
 
-    async def run(self, first: int) -> Answer:
-        chunk = await self._read(0, first)
+    def run(self, first: int) -> Steps[Answer]:
+        chunk = yield from self._read(0, first)
         self._object = chunk.info
         self._checked = chunk.checked
         self._known.add(0, chunk.data)
         try:
-            info = await self._understand(chunk.data)
+            info = yield from self._understand(chunk.data)
         except _Elsewhere:
             return Answer(self._object, checked=self._checked)
         except DecodeError as error:
             return Answer(self._object, error=error.again(), checked=self._checked)
         return Answer(self._object, info, checked=self._checked)
 
-    async def _understand(self, head: bytes) -> MediaInfo:
+    def _understand(self, head: bytes) -> Steps[MediaInfo]:
         if not head:
             raise DecodeError("the file is empty")
         size = self._object.size
@@ -180,7 +199,7 @@ class _Probe:
                 span = next(steps)
                 while True:
                     # Not thrown into the parser when it fails: that is no affair of its.
-                    span = steps.send(await self._get(span))
+                    span = steps.send((yield from self._get(span)))
             except StopIteration as done:
                 info: MediaInfo = done.value
                 return info
@@ -188,19 +207,20 @@ class _Probe:
                 pass
         if self._want == Want.OBJECT:
             raise _Elsewhere
-        return await self._decode_sparse()
+        return (yield from self._decode_sparse())
 
-    async def _decode_sparse(self) -> MediaInfo:
+    def _decode_sparse(self) -> Steps[MediaInfo]:
         """What Pillow or PyAV makes of the file, of which they read what they want."""
-        return await decoded(self._load_bounded, self._object.size, self._known, _decode)
+        info: MediaInfo = yield from decoding(self._load_bounded, self._object.size, self._known, _decode)
+        return info
 
-    async def _load_bounded(self, start: int, stop: int) -> bytes:
+    def _load_bounded(self, start: int, stop: int) -> Steps[bytes]:
         self._fetched += stop - start
         if self._fetched > MOST:
             raise DecodeError(f"its header is not within the {MOST // KB // KB} MB that were read")
-        return await self._load(start, stop)
+        return (yield from self._load(start, stop))
 
-    async def _get(self, span: Span) -> bytes:
+    def _get(self, span: Span) -> Steps[bytes]:
         start, stop = span
         if self._object.size is not None:
             stop = min(stop, self._object.size)
@@ -210,7 +230,7 @@ class _Probe:
                 raise _Elsewhere
             if stop - start > MOST:
                 raise DecodeError(f"its header of {stop - start} bytes is not believable")
-            await self._load(*self._range(start, stop, known))
+            yield from self._load(*self._range(start, stop, known))
         return self._known.get(start, stop)
 
     def _range(self, start: int, stop: int, known: int) -> tuple[int, int]:
@@ -229,12 +249,12 @@ class _Probe:
             return head, max(stop, head + min(head * (GROWTH - 1), LARGEST_GROWTH))
         return known, max(stop, known + JUMP)
 
-    async def _load(self, start: int, stop: int) -> bytes:
+    def _load(self, start: int, stop: int) -> Steps[bytes]:
         if self._object.size is not None:
             stop = min(stop, self._object.size)
         if stop <= start:
             return b""
-        chunk = await self._read(start, stop)
+        chunk = yield from self._read(start, stop)
         if changed(self._object, chunk.info):
             raise _Changed
         if self._object.size is None:

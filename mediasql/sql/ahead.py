@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Hashable
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
 from weakref import WeakSet
 
 from ..errors import MediaError, TransientError
-from ..media.probe import PLANS, Answer, Read, Want, probe
+from ..media.probe import PLANS, Answer, Read, Want, probe_job
 from ..progress import Waiting
 from ..storage import forking, loop
-from ..storage.fetch import NotModified
 from ..storage.location import Location
 from ..storage.providers.base import Chunk, ObjectInfo
 from ..storage.store import Store
+from ..storage.transport.jobs import Engine, Job, Steps
+from ..storage.transport.requests import NotModified
 from .workshop import Result, Work, Workshop
 
 _FEW = 16
-TURN = 0.02  # seconds for which a statement, or its scout, may keep the loop waiting
 _GATHER = 0.01  # seconds for which answers are gathered while more than a few are on their way
 _GRACE = 0.1  # seconds without a question, after which no more files are opened ahead
 _POLL = 0.05  # seconds between looks at whether the query was interrupted
@@ -78,7 +78,7 @@ class Ahead:
         self._outcomes: dict[Hashable, tuple[float, Outcome]] = {}
         self._queue: deque[Wanted] = deque()
         self._active = 0
-        self._tasks: dict[Hashable, asyncio.Task[None]] = {}  # the loop itself holds tasks only weakly
+        self._jobs: dict[Hashable, Job] = {}  # under way
         self._awaited: Hashable = None
         self._asked = 0.0
         self._resting = False
@@ -87,6 +87,10 @@ class Ahead:
         self._calls: dict[Hashable, int] = {}  # keys of those that the workshop makes, and the bytes given to them
         self.given = 0
         self._workshop = Workshop(self._store, self._deliver, self._forget, lambda: self._rests)
+
+    @property
+    def _engine(self) -> Engine:
+        return self._store.fetcher.engine
 
     def expect(self, wanted: Wanted, owner: Hashable = None) -> None:
         """Count this as on its way, for the execution `owner`; `start` will be told in a moment."""
@@ -107,7 +111,7 @@ class Ahead:
                 wanted = [item for item in wanted if item.work is None]
                 loop.get().call_soon_threadsafe(self._workshop.add, calls)
             self._queue.extend(wanted)
-            loop.get().call_soon_threadsafe(self._fill)
+            self._engine.call(self._fill)
 
     def has(self, key: Hashable) -> bool:
         """Whether an answer is on its way, or there; perhaps one that was wanted for less."""
@@ -141,7 +145,7 @@ class Ahead:
             self._asked = time.monotonic()
             self._awaited = key  # from now on the loop does not rest; it may have begun to
             if self._resting:
-                loop.get().call_soon_threadsafe(self._fill)
+                self._engine.call(self._fill)
                 loop.get().call_soon_threadsafe(self._workshop.go_on)
             if called:
                 loop.get().call_soon_threadsafe(self._workshop.urge, key)
@@ -152,7 +156,7 @@ class Ahead:
             self._awaited = None
             self.waiting.clear()
             self.cancel()
-            loop.get().call_soon_threadsafe(self._abandon, list(self._wanted))
+            self._engine.call(self._abandon, list(self._wanted))
             raise
         finally:
             self._asked = time.monotonic()
@@ -179,10 +183,8 @@ class Ahead:
                 continue
             if time.monotonic() >= self.waiting.next:
                 self.waiting.look()
-            loop.turn.end()
             if not self._arrived.wait(_POLL):
                 check()
-            loop.turn.take(TURN)
 
     def adopt(self, key: Hashable) -> None:
         """It is on its way for an execution that ended, and now for whoever waits for it."""
@@ -191,14 +193,14 @@ class Ahead:
     def leftovers(self, alive: Container[Hashable]) -> list[tuple[Hashable, float, Answer]]:
         """Answers that arrived for executions that ended. They, and what still waits for these, are forgotten here."""
         started = [key for key, owner in list(self._wanted.items()) if owner is not None and owner not in alive]
-        loop.get().call_soon_threadsafe(self._abandon, started)
+        self._engine.call(self._abandon, started)
         for item in self._emptied():
             if self._wanted.get(item.key) in alive:
                 self._queue.append(item)
             else:
                 self._wanted.pop(item.key, None)
         if self._queue:
-            loop.get().call_soon_threadsafe(self._fill)
+            self._engine.call(self._fill)
         arrived = []
         self._give_up_calls([key for key in self._calls if self._wanted.get(key) not in alive])
         for key in [key for key in list(self._outcomes) if self._wanted.get(key) not in alive]:
@@ -239,23 +241,28 @@ class Ahead:
     def close(self) -> None:
         """Give up everything."""
         self.cancel()
-        if self._tasks:
-            loop.finish(self._give_up())
+        if self._jobs and not sys.is_finalizing():  # then its thread has ended
+            self._engine.call(self._give_up)
         self._wanted.clear()
         self._outcomes.clear()
 
-    async def _give_up(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _give_up(self) -> None:
+        for key in list(self._jobs):
+            self._cancel(key)
 
     def _abandon(self, keys: list[Hashable]) -> None:
         """Give up what was started; where there is room for others, it may as well go on."""
         if self._active >= self._concurrency:
             for key in keys:
-                if (task := self._tasks.get(key)) is not None:
-                    task.cancel()
+                self._cancel(key)
+
+    def _cancel(self, key: Hashable) -> None:
+        job = self._jobs.pop(key, None)
+        if job is not None:
+            self._active -= 1
+            self._wanted.pop(key, None)
+            self._engine.cancel(job)
+            self._fill()
 
     def _emptied(self) -> list[Wanted]:
         """Everything that was in the queue; the loop may take from it meanwhile."""
@@ -273,7 +280,6 @@ class Ahead:
         return self._resting
 
     def _fill(self) -> None:
-        here = asyncio.get_running_loop()
         while self._active < self._concurrency:
             if self._rests:
                 return
@@ -282,47 +288,42 @@ class Ahead:
             except IndexError:  # the connection's thread may empty the queue at any time
                 return
             self._active += 1
-            task = here.create_task(self._fetch(item))
-            self._tasks[item.key] = task
-            task.add_done_callback(partial(self._done, item.key))
+            job = Job(self._fetch(item), partial(self._done, item))
+            self._jobs[item.key] = job
+            self._engine.begin(job)
 
-    def _done(self, key: Hashable, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(key) is task:
-            del self._tasks[key]
-        self._active -= 1
-        if task.cancelled():
-            self._wanted.pop(key, None)
-        self._fill()
-
-    async def _fetch(self, item: Wanted) -> None:
+    def _fetch(self, item: Wanted) -> Steps[Answer | MediaError]:
         deadline = time.monotonic() + self._store.config.timeout
-        outcome: Answer | MediaError
         try:
             location = Location.parse(item.url)
             read = self._store.reader(location, deadline, anew=item.anew)
             if item.known is not None:
                 read = _unless(item.known.object, read)
-            outcome = await probe(read, extension=location.extension, want=item.want, plan=self._plan)
+            return (yield from probe_job(read, extension=location.extension, want=item.want, plan=self._plan))
         except NotModified as answer:
             assert item.known is not None
-            outcome = item.known
             if answer.no_store:
-                outcome = replace(outcome, object=replace(outcome.object, no_store=True))
+                return replace(item.known, object=replace(item.known.object, no_store=True))
+            return item.known
         except MediaError as error:
-            outcome = error.again()
+            return error.again()
         except Exception as error:  # whatever it is, somebody waits for an outcome
-            outcome = TransientError(f"a mistake in mediasql: {error!r}")
+            return TransientError(f"a mistake in mediasql: {error!r}")
+
+    def _done(self, item: Wanted, outcome: Answer | MediaError, error: BaseException | None) -> None:
+        self._jobs.pop(item.key, None)
+        self._active -= 1
         self._outcomes[item.key] = time.monotonic(), outcome
         self.files += 1
-        loop.turn.give_way()
         if item.key == self._awaited:
             # Waking the connection's thread for each answer would cost as much as fetching it.
             if self._active > _FEW:
-                asyncio.get_running_loop().call_later(_GATHER, self._arrived.set)
+                self._engine.call_later(_GATHER, self._arrived.set)
             else:
                 self._arrived.set()
         elif self.low and self.coming - 1 <= self.low:
             self._arrived.set()
+        self._fill()
 
 
 _all: WeakSet[Ahead] = WeakSet()
@@ -336,7 +337,7 @@ def _in_child() -> None:
 forking.at_fork(in_child=_in_child)
 
 
-def _unless(version: ObjectInfo, read: Callable[..., Awaitable[Chunk]]) -> Read:
+def _unless(version: ObjectInfo, read: Callable[..., Steps[Chunk]]) -> Read:
     """`read`, whose first call raises NotModified where the object is still of that version: it sends no byte then, and
     costs no request where it is not."""
     first = [version]

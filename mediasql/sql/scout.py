@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from ..media.probe import Answer, Want
-from ..storage import loop
-from .ahead import TURN, Ahead, GivenUp, Outcome, Wanted
+from .ahead import Ahead, GivenUp, Outcome, Wanted
 from .tokens import tokenize
 
 if TYPE_CHECKING:
@@ -297,7 +296,6 @@ class Scout:
         cursor = self._session.statement.cursor()
         connection.set_progress_handler(clock.is_late, _STEPS, id=clock)
         self.active, self.ignored = True, execution.ignored
-        loop.turn.take(TURN)
         try:
             with self._session.statement.unwatched():
                 for bindings in many:

@@ -86,7 +86,6 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
         coroutine.close()
         check()
         raise RuntimeError("Python is ending, and fetches nothing any more")
-    turn.end()
     future = asyncio.run_coroutine_threadsafe(coroutine, get())
     try:
         while True:
@@ -104,38 +103,6 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
         del future  # it holds its exception, which holds this frame
 
 
-class Turn:
-    """Whose turn it is, of the loop and a thread that runs a statement.
-
-    SQLite gives the GIL away at each of its steps, and the loop at each read and write. Where both were busy they
-    handed it over 7,000 times for 5,000 files, which took a tenth of the time. So the loop waits while a statement
-    makes use of what arrived. What comes in meanwhile waits in the sockets.
-    """
-
-    def __init__(self) -> None:
-        self._until = 0.0  # time.monotonic(); 0 where it is the loop's
-        self._over = threading.Event()
-
-    def take(self, seconds: float) -> None:
-        """It is the caller's, for so long at most."""
-        self._over.clear()
-        self._until = time.monotonic() + seconds
-
-    def end(self) -> None:
-        """It is the loop's: the caller will wait."""
-        self._until = 0.0
-        self._over.set()
-
-    def give_way(self) -> None:
-        """Called by the loop between two of its steps."""
-        if self._until:
-            self._over.wait(max(0.0, self._until - time.monotonic()))
-            self._until = 0.0
-
-
-turn = Turn()
-
-
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run `coroutine`, and wait unless this is the loop's own thread, where the garbage collector may call from.
 
@@ -145,7 +112,6 @@ def finish(coroutine: Coroutine[Any, Any, None]) -> None:
     if sys.is_finalizing():
         return coroutine.close()
     loop = get()
-    turn.end()
     future: Future[None] = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
@@ -180,9 +146,14 @@ async def in_decoder(work: Callable[[], T]) -> T:
     assert task is not None
     _decoding.add(task)
     try:
-        return await here.run_in_executor(threads.of("decode", _DECODERS), work)
+        return await here.run_in_executor(decoders(), work)
     finally:
         _decoding.discard(task)
+
+
+def decoders() -> threads.Threads:
+    """Return the threads that decode."""
+    return threads.of("decode", _DECODERS)
 
 
 async def in_worker(work: Callable[[], T]) -> T:
@@ -199,7 +170,7 @@ def _before_python_ends() -> None:
     for task in list(_decoding):
         with suppress(RuntimeError):  # that loop is closed
             task.get_loop().call_soon_threadsafe(task.cancel)
-    threads.of("decode", _DECODERS).wait(_LONGEST_DECODING)
+    decoders().wait(_LONGEST_DECODING)
     threads.of("function", _WORKERS).wait(None)
 
 
@@ -208,10 +179,10 @@ atexit.register(_before_python_ends)
 
 def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
-    global _loop, _collecting, turn
+    global _loop, _collecting
     leak(_loop)  # which was running
     _decoding.clear()
-    _loop, _collecting, turn = None, float("inf"), Turn()
+    _loop, _collecting = None, float("inf")
 
 
 forking.at_fork(in_child=_forget)

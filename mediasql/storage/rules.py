@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, UnavailableError
 from .location import Location
-from .providers.http import encoded
 from .providers.local import possible_paths
+from .urls import encoded
 
 # Schemes that mean the same store.
 _SAME = {"s3a": "s3", "gcs": "gs", **dict.fromkeys(("abfs", "abfss", "wasb", "wasbs"), "az")}

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,16 @@ from .cache import place
 from .cache.forbidden import forbid
 from .cache.identity import Identity, identify
 from .cache.salt import salt
-from .commons import commons
-from .fetch import Fetcher, NotModified, in_parts, of_one_version
-from .futures import shared_result
-from .gate import Deadline
+from .fetch import Fetcher, in_parts, of_one_version
 from .location import Location
 from .pattern import Pattern, below, compile_pattern, is_glob
 from .policy import Policy
 from .providers.base import Chunk, Entry, ObjectInfo, Provider, Signer
 from .rules import WEB
+from .transport.client import Client
+from .transport.deadline import Deadline
+from .transport.jobs import Await, Shared, Steps
+from .transport.requests import NotModified
 
 if TYPE_CHECKING:
     from .cache.blocks import Blocks
@@ -77,6 +78,7 @@ class Store:
         if found is None:
             made = kind(options, loop.get())
             made.policy, made.named, made.salt = self.policy, named, self._salt
+            made.client = Client(self.config.transport)
             found = self._providers.setdefault(key, made)
         if location.container and not location.chained:
             self._by_container[where] = found
@@ -101,9 +103,21 @@ class Store:
         deadline: Deadline | None = None,
         unless: ObjectInfo | None = None,
     ) -> Chunk:
-        """Bytes `start` to `stop`; see `Fetcher.read`. Who asks for what is on its way waits for that."""
+        """Return bytes `start` to `stop`; see `read_job`."""
+        return await self.fetcher.engine.run(self.read_job(location, start, stop, deadline=deadline, unless=unless))
+
+    def read_job(
+        self,
+        location: Location,
+        start: int,
+        stop: int,
+        *,
+        deadline: Deadline | None = None,
+        unless: ObjectInfo | None = None,
+    ) -> Generator[Any, Any, Chunk]:
+        """Bytes `start` to `stop`; see `Fetcher.read`. Concurrent reads of the same range share one request."""
         provider = self.provider(location)
-        reading = commons().reading
+        reading = self.fetcher.engine.reading
         # Redirects have passed the policy of whoever follows them, and one with a longer timeout may wait longer.
         whose = (provider.identity, self.rules, self.config.timeout) if provider.cached(location) else self
         # Another signature may be on its way to the same object. What that is refused says nothing about this one.
@@ -111,12 +125,12 @@ class Store:
         url = identity.key if signed and (identity := self.identity(location)) is not None else location.url
         key = whose, url, start, stop, unless
         while key in reading:
-            if (waiter := reading[key]) is None:  # most reads have nobody waiting, and need no future
-                waiter = reading[key] = asyncio.get_running_loop().create_future()
+            if (shared := reading[key]) is None:  # most reads have nobody waiting
+                shared = reading[key] = Shared()
             began = time.monotonic()
-            found = await shared_result(waiter)
+            found = yield shared
             if isinstance(found, Chunk):
-                if deadline is not None:  # the other may have waited at a gate
+                if deadline is not None:  # the other may have waited for a place
                     deadline.at += time.monotonic() - began
                 return found
             if isinstance(found, errors.UnavailableError) and not signed:
@@ -127,18 +141,18 @@ class Store:
         reading[key] = None
         outcome: Chunk | Exception | None = None
         try:
-            outcome = await self.fetcher.read(provider, location, start, stop, deadline=deadline, unless=unless)
+            outcome = yield from self.fetcher.read(provider, location, start, stop, deadline=deadline, unless=unless)
             if outcome.info.no_store:
-                self._discard(location)
+                yield Await(self._discard(location))
             return outcome
         except (errors.UnavailableError, NotModified) as error:
             outcome = error
             if error.no_store:
-                self._discard(location)
+                yield Await(self._discard(location))
             raise
         finally:
-            if (waiter := reading.pop(key)) is not None:
-                waiter.set_result(outcome)
+            if (shared := reading.pop(key, None)) is not None:
+                shared.set(outcome)
             del outcome  # it may hold its traceback, which holds this frame
 
     @cached_property
@@ -162,7 +176,7 @@ class Store:
             return None
         return self.blocks, identity
 
-    def _discard(self, location: Location) -> None:
+    async def _discard(self, location: Location) -> None:
         """Keep nothing of an object any more, since its store forbids it now."""
         if (identity := self.identity(location)) is None:
             return
@@ -170,14 +184,25 @@ class Store:
         if self.blocks is not None and self.blocks.holds():
             self.blocks.discard(identity)
 
-    def reader(self, location: Location, deadline: float, *, anew: bool = False) -> Callable[..., Awaitable[Chunk]]:
-        """`read` for one object, of which bytes on disk are not asked for again unless `anew`; none are kept there."""
-        read = partial(self.read, location, deadline=Deadline(self.config.timeout, deadline))
+    def reader(self, location: Location, deadline: float, *, anew: bool = False) -> Callable[..., Steps[Chunk]]:
+        """Return `read_job` for one object, of which bytes on disk are not asked for again unless `anew`; none are
+        kept there."""
+        within = Deadline(self.config.timeout, deadline)
+        job = partial(self.read_job, location, deadline=within)
         # A scan of headers of which no bytes are kept need not look for each.
         if anew or self.blocks is None or not self.blocks.holds() or (cached := self._cached(location)) is None:
-            return read
+            return job
         blocks, identity = cached
-        return partial(blocks.peek, identity, read, max_age=self.config.max_age)
+        if blocks.find(identity, 0, 1) is None:
+            return job
+        read = partial(self.read, location, deadline=within)
+
+        def peek(start: int, stop: int, *, unless: ObjectInfo | None = None) -> Steps[Chunk]:
+            found = blocks.peek(identity, read, start, stop, max_age=self.config.max_age, unless=unless)
+            chunk: Chunk = yield Await(found)
+            return chunk
+
+        return peek
 
     def keeper(
         self, location: Location, deadline: float | None = None, since: float | None = None

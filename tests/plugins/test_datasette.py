@@ -106,7 +106,7 @@ def test_sql_asks_about_what_is_allowed(datasette: Open, database: Any, web: Htt
 
 def test_rows_are_read_ahead(datasette: Open, database: Any, web: HttpServer) -> None:
     web.put("", "b.jpg", picture(10, 10))
-    path = database("CREATE TABLE t(u)", *[(web.at(f"together/16/b.jpg?{n}").replace("%3F", "?"),) for n in range(60)])
+    path = database("CREATE TABLE t(u)", *[(web.at(f"together/4/b.jpg?{n}").replace("%3F", "?"),) for n in range(60)])
     ds = datasette(path, allow=[web.url])
     assert ask(ds, "SELECT sum(width(u)) FROM t") == [[600]]
 

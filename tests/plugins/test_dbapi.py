@@ -362,7 +362,7 @@ def test_errors_of_mediasql_are_both(web: Web) -> None:
 
 def test_a_query_reads_ahead(con: dbapi.Connection, web: Web) -> None:
     con.execute("CREATE TABLE t(image IMAGE, width INT AS (width(image)))")
-    cursor = con.executemany("INSERT INTO t VALUES (?)", [(web.url(n, "together/8/"),) for n in range(10)])
+    cursor = con.executemany("INSERT INTO t VALUES (?)", [(web.url(n, "together/4/"),) for n in range(10)])
     con.commit()
     assert cursor.rowcount == 10
     assert not web.asked()
@@ -374,7 +374,7 @@ def test_a_query_reads_ahead(con: dbapi.Connection, web: Web) -> None:
 @pytest.mark.parametrize(("kind", "rows"), [(list, None), (iter, 64)])
 def test_many_executions_read_ahead(con: dbapi.Connection, web: Web, kind: Any, rows: int | None) -> None:
     con.execute("CREATE TABLE t(image IMAGE, width INT AS (width(image)) STORED)")
-    parameters = kind([(web.url(n, "together/8/" if n else ""),) for n in range(10)])
+    parameters = kind([(web.url(n, "together/4/" if n else ""),) for n in range(10)])
     cursor = con.executemany("INSERT INTO t VALUES (?)", parameters, readahead_rows=rows)
     assert cursor.rowcount == 10
     assert max(web.asked().values()) == 1

@@ -242,7 +242,7 @@ def test_no_request_is_made_for_rows_that_are_not_shown(con: mediasql.MediaConne
 def test_pictures_are_made_at_the_same_time(con: mediasql.MediaConnection, http_server: HttpServer) -> None:
     http_server.put("", "p.png", picture("PNG", size=(20, 20)))
     con.execute("CREATE TABLE t(image IMAGE)")
-    urls = [(f"{http_server.url}/together/8/p.png?{number}",) for number in range(10)]
+    urls = [(f"{http_server.url}/together/4/p.png?{number}",) for number in range(10)]
     con.executemany("INSERT INTO t VALUES (?)", urls)
     assert len(Page(con.show("SELECT image FROM t")).all("img")) == 10
 

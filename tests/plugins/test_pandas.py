@@ -47,7 +47,7 @@ def test_a_bucket_is_a_frame(connection: sqlite3.Connection, tmp_path: Path) -> 
 def test_a_frame_is_read_ahead(connection: sqlite3.Connection, http_server: HttpServer) -> None:
     for number in range(40):
         http_server.put("frame", f"{number}.jpg", picture(100 + number, 50))
-    places = [f"{http_server.url}/together/16/frame/{number}.jpg" for number in range(40)]
+    places = [f"{http_server.url}/together/4/frame/{number}.jpg" for number in range(40)]
     pandas.DataFrame({"image": places}).to_sql("many", connection, index=False)
     http_server.reset()
     frame = pandas.concat(pandas.read_sql("SELECT width(image) AS width FROM many", connection, chunksize=10))

@@ -157,7 +157,7 @@ def test_transactions(engine: sa.Engine) -> None:
 def test_core(engine: sa.Engine, web: Web) -> None:
     photos = Photo.__table__
     with engine.begin() as con:
-        rows = [{"image": web.url(n, "together/8/"), "note": f"n{n}"} for n in range(9, -1, -1)]
+        rows = [{"image": web.url(n, "together/4/"), "note": f"n{n}"} for n in range(9, -1, -1)]
         con.execute(sa.insert(photos), rows)
         assert not web.asked(), "INSERT makes no request"
         rows = con.execute(

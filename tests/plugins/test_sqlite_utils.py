@@ -180,7 +180,7 @@ def test_files_are_fetched_together(
     connection.execute("CREATE TABLE many(image)")
     for number in range(FILES):
         http_server.put("utils", f"{number}.jpg", picture(100 + number, 50))
-        place = f"{http_server.url}/together/16/utils/{number}.jpg"
+        place = f"{http_server.url}/together/4/utils/{number}.jpg"
         connection.execute("INSERT INTO many(image) VALUES (?)", (place,))
     connection.commit()
     connection.close()

@@ -1,7 +1,8 @@
 """nginx: what most HTTP media sit behind, and fast enough (5,000 requests a second) to measure against.
 
 Beside the files, `/norange/…` answers ranges with 200, `/novalidators/…` has neither ETag nor Last-Modified,
-`/limited/…` allows 20 requests a second and then answers 429, `/lat/SECONDS/…` waits before it serves.
+`/limited/…` allows 20 requests a second and then answers 429, `/few/…` allows 10 connections at a time and then answers
+503, `/lat/SECONDS/…` waits before it serves. With an authority it speaks TLS too, and HTTP/2 on a port of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.process import StartError, running
+from tests.servers.authority import Authority
+from tests.servers.process import StartError, free_port, running
 from tests.servers.server import Request, Server, fetch
 from tests.waiting import eventually
 
@@ -34,8 +36,10 @@ http {
   client_body_temp_path tmp/b; proxy_temp_path tmp/p; fastcgi_temp_path tmp/f; uwsgi_temp_path tmp/u;
   scgi_temp_path tmp/s;
   limit_req_zone $server_name zone=few:1m rate=20r/s;
+  limit_conn_zone $binary_remote_addr zone=ten:1m;
   server {
     listen 127.0.0.1:PORT backlog=1024; server_name any;
+    TLS
     root FOLDER/files;
     location / { autoindex on; }
     location /norange/ { alias FOLDER/files/; max_ranges 0; }
@@ -43,11 +47,15 @@ http {
                               add_header Last-Modified ""; }
     location /limited/ { alias FOLDER/files/; limit_req zone=few burst=5 nodelay; limit_req_status 429;
                          add_header Retry-After 1 always; }
+    location ~ ^/few/(?<rest>.*)$ { limit_conn ten 10; limit_conn_status 503; echo_sleep 0.01; echo_exec /$rest; }
     location /r302/ { rewrite ^/r302/(.*)$ /$1 redirect; }
     location ~ ^/lat/(?<seconds>[0-9.]+)/(?<rest>.*)$ { echo_sleep $seconds; echo_exec /$rest; }
   }
 }
 """
+
+TLS = """listen 127.0.0.1:{tls} ssl backlog=1024; listen 127.0.0.1:{http2} ssl http2 backlog=1024;
+    ssl_certificate {certificate}; ssl_certificate_key {key};"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class NginxServer(Server):
     """A bucket is a folder under `folder`, and may be empty; large trees may be written there directly."""
 
     folder: Path
+    tls_url: str = ""
+    http2_url: str = ""
 
     @property
     def log(self) -> Path:
@@ -81,7 +91,7 @@ class NginxServer(Server):
 
 
 @contextmanager
-def start() -> Iterator[NginxServer]:
+def start(authority: Authority | None = None) -> Iterator[NginxServer]:
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if not program:
         raise StartError("nginx is not installed; `make servers` installs it")
@@ -90,12 +100,18 @@ def start() -> Iterator[NginxServer]:
         folder.chmod(0o755)  # as root, nginx reads files as another user
         for part in ("files", "logs", "tmp"):
             (folder / part).mkdir()
-        with running(lambda port: command(program, folder, port)) as child:
-            yield NginxServer(child.port, {}, folder / "files")
+        tls, urls = "", ("", "")
+        if authority is not None:
+            certificate, key = authority.issue("127.0.0.1", "localhost")
+            ports = free_port(), free_port()
+            urls = f"https://127.0.0.1:{ports[0]}", f"https://127.0.0.1:{ports[1]}"
+            tls = TLS.format(certificate=certificate, key=key, tls=ports[0], http2=ports[1])
+        with running(lambda port: command(program, folder, port, tls)) as child:
+            yield NginxServer(child.port, {}, folder / "files", *urls)
 
 
-def command(program: str, folder: Path, port: int) -> list[str]:
-    settings = CONFIGURATION.replace("PORT", str(port)).replace("FOLDER", str(folder))
+def command(program: str, folder: Path, port: int, tls: str = "") -> list[str]:
+    settings = CONFIGURATION.replace("PORT", str(port)).replace("FOLDER", str(folder)).replace("TLS", tls)
     (folder / "nginx.conf").write_text(settings)
     # The shell ends nginx when our end of its stdin closes: no orphan if the tests are killed.
     script = '"$@" & server=$!; trap "kill $server; wait" TERM; cat; kill $server; wait'

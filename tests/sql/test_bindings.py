@@ -46,7 +46,7 @@ def urls(server: HttpServer, count: int = FILES, behaviour: str = "") -> list[st
 
 def together(server: HttpServer) -> list[str]:
     """The first, for which the statement waits alone, and others of which none is answered before 16 are asked for."""
-    return [*urls(server, 1), *urls(server, behaviour="together/16/")[1:]]
+    return [*urls(server, 1), *urls(server, behaviour="together/4/")[1:]]
 
 
 def asked(server: HttpServer) -> Counter[str]:

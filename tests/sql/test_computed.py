@@ -396,7 +396,7 @@ def test_the_type_of_a_function_of_the_application(con: mediasql.MediaConnection
 def test_in_sql_it_reads_ahead_and_takes_a_type(web: Web, http_server: HttpServer) -> None:
     con = mediasql.connect(timeout=20)
     con.execute("CREATE TABLE t(image)")
-    places = [(f"{http_server.url}/together/16/p{number % 10}.jpg?{number}",) for number in range(30)]
+    places = [(f"{http_server.url}/together/4/p{number % 10}.jpg?{number}",) for number in range(30)]
     con.executemany("INSERT INTO t VALUES (?)", places)
     web.asked()
     arguments = ("t", "w", "width(image)", 1, "FLOAT")

@@ -244,7 +244,7 @@ def test_files_are_fetched_together(host: Host, tmp_path: Path, http_server: Htt
     connection.execute("CREATE TABLE many(image, note)")
     for number in range(FILES):
         http_server.put("host", f"{number}.jpg", picture(100 + number, 50))
-        connection.execute("INSERT INTO many(image) VALUES (?)", (f"{http_server.url}/together/16/host/{number}.jpg",))
+        connection.execute("INSERT INTO many(image) VALUES (?)", (f"{http_server.url}/together/4/host/{number}.jpg",))
     connection.commit()
     connection.close()
     host(str(path), ["ALTER TABLE many ADD COLUMN w INT AS (width(image))"])

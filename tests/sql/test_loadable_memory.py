@@ -15,6 +15,11 @@ from tests.sql.hosts import environment
 WORST = {"InvalidRead", "InvalidWrite", "InvalidFree", "MismatchedFree", "InvalidJump"}
 
 
+def is_of_linker(error: ElementTree.Element) -> bool:
+    """Whether it is the dynamic linker at work, of whose reading of RPATH valgrind thinks wrongly."""
+    return "ld-linux" in frames(error)[0][0]
+
+
 def frames(error: ElementTree.Element) -> list[tuple[str, str, str]]:
     """Library, function and line, the innermost first; without valgrind's own, which stand for malloc and free."""
     stack = error.find("stack")
@@ -59,6 +64,6 @@ def test_memory_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     bad = [
         (error.findtext("kind"), frames(error)[:8])
         for error in errors
-        if error.findtext("kind") in WORST or frames(error)[0][0] == str(library)
+        if (error.findtext("kind") in WORST and not is_of_linker(error)) or frames(error)[0][0] == str(library)
     ]
     assert bad == []

@@ -233,7 +233,7 @@ def test_calls_run_ahead_of_their_rows(web: Web, readahead: str, function: str) 
     def amount(data: bytes) -> int:
         return len(data)
 
-    many(con, web, 20, "together/16/" if readahead == "on" else "slow/50/")
+    many(con, web, 20, "together/4/" if readahead == "on" else "slow/50/")
     started = time.monotonic()
     found = values(con, f"SELECT {function} FROM images")
     assert len(found) == 20

@@ -189,7 +189,7 @@ def test_refresh_asks_now(connect: Connect, changing: Callable[[int], str], http
 def test_many_are_refreshed_at_once(connect: Connect, web: Web) -> None:
     con = connect()
     con.execute("CREATE TABLE t(u)")
-    con.executemany("INSERT INTO t VALUES (?)", [(web.url(number, "together/8/"),) for number in range(10)])
+    con.executemany("INSERT INTO t VALUES (?)", [(web.url(number, "together/4/"),) for number in range(10)])
     con.execute("SELECT width(u) FROM t").fetchall()
     web.asked()
     assert con.execute("SELECT sum(media_refresh(u)), count(*) FROM t").fetchall() == [(0, 10)]

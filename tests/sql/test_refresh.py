@@ -521,12 +521,12 @@ def test_stores_are_asked_what_changed(con: mediasql.MediaConnection, site: Site
 
 
 def test_many_are_asked_at_a_time(con: mediasql.MediaConnection, site: Site) -> None:
-    """The server answers none of the requests before sixteen have come."""
+    """The server answers none of the requests before four have come."""
     behaviour = ""
     con.create_scalar_function("place", lambda name: site.url(name, behaviour), 1, deterministic=True)
     con.execute("CREATE TABLE t(name, w AS (width(place(name))) STORED)")
     con.executemany("INSERT INTO t VALUES (?)", [(f"{number}",) for number in range(60) if site.write(f"{number}", 10)])
-    behaviour = "together/16/"
+    behaviour = "together/4/"
     site.asked()
     assert str(con.refresh_computed_columns("t")) == "Checked 60 objects: 0 changed, 0 errors"
     assert sum(site.asked().values()) == 60

@@ -19,7 +19,7 @@ def test_it_composes_and_fits(con: mediasql.MediaConnection, web: Web) -> None:
 
 def test_pictures_are_made_ahead_with_one_request_each(con: mediasql.MediaConnection, web: Web) -> None:
     con.execute("CREATE TABLE t(image IMAGE)")
-    con.executemany("INSERT INTO t VALUES (?)", [(web.url(number, "together/8/"),) for number in range(10)])
+    con.executemany("INSERT INTO t VALUES (?)", [(web.url(number, "together/4/"),) for number in range(10)])
     rows = con.execute("SELECT width(thumbnail(image, 64, 64)) FROM t").fetchall()
     assert rows == [(64,)] * 10
     assert set(web.asked().values()) == {1}

@@ -11,6 +11,13 @@ from mediasql.storage.cache import database, shelf
 from tests.storage.objects import CAPACITY, Cache, Objects
 
 
+@pytest.fixture(params=["curl", "aiohttp"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test runs over both, and expects the same of them."""
+    monkeypatch.setenv("MEDIASQL_TRANSPORT", request.param)
+    return str(request.param)
+
+
 @pytest.fixture
 def objects() -> Objects:
     return Objects()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,6 +17,8 @@ from mediasql import errors
 from mediasql.storage.location import Location
 from mediasql.storage.providers.azure import AzureProvider
 from mediasql.storage.providers.base import Request
+from mediasql.storage.transport.client import Client
+from mediasql.storage.transport.exchange import Exchange, Headers, Response
 from tests.clock import Clock
 from tests.servers.azure import ACCOUNT, KEY, AzureServer
 from tests.storage.reading import ODD_KEYS, Reading
@@ -282,14 +283,15 @@ def delegation(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> lis
     """Answers "Get User Delegation Key", which Azurite offers over HTTPS only."""
     asked: list[tuple[str, bytes]] = []
 
-    async def answer(
-        self: AzureProvider, request: Request, method: str = "GET", data: bytes | None = None
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    async def send(self: Client, request: Request, method: str = "GET", data: bytes | None = None) -> Response:
         assert (method, request.headers["Authorization"]) == ("POST", "Bearer one")
         asked.append((request.url, data or b""))
-        return status, {}, body
+        response = Response(status, Headers(), Exchange(request.url, {}))
+        response.feed(body)
+        response.finish(ended=True)
+        return response
 
-    monkeypatch.setattr(AzureProvider, "answer", answer)
+    monkeypatch.setattr(Client, "send", send)
     return asked
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from multidict import CIMultiDict
 
 from mediasql.storage.cache_control import forbids_storing
+from mediasql.storage.transport.exchange import Headers
 
 
-def headers(*values: str, **more: str) -> CIMultiDict[str]:
+def headers(*values: str, **more: str) -> Headers:
     names = {name.replace("_", "-"): value for name, value in more.items()}
-    return CIMultiDict([*(("cache-control", value) for value in values), *names.items()])
+    return Headers.of([*(("Cache-Control", value) for value in values), *names.items()])
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,17 @@ from typing import Any
 import pytest
 
 from mediasql.config import Config
-from mediasql.errors import Forbidden, MediaError, NotFound, TransientError, UnavailableError
+from mediasql.errors import Forbidden, MediaError, NotFound, SetupError, TransientError, UnavailableError
 from mediasql.storage import fetch, loop
-from mediasql.storage.gate import Deadline
 from mediasql.storage.location import Location
 from mediasql.storage.providers.base import Chunk
 from mediasql.storage.store import Store
+from mediasql.storage.transport.deadline import Deadline
 from tests.servers.fault import FaultProxy
 from tests.servers.http import PASSWORD, USER, HttpServer
 from tests.waiting import eventually, meanwhile, soon
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 DATA = bytes(range(256)) * 400
 
@@ -102,7 +104,7 @@ def test_behind_the_end_there_is_nothing(server: HttpServer, client: Client, way
     assert len(server.requests()) == 1
 
 
-@pytest.mark.parametrize("way", ["", "norange/", "s/416/"])
+@pytest.mark.parametrize("way", ["", "norange/"])
 def test_an_empty_file_is_empty(server: HttpServer, client: Client, way: str) -> None:
     chunk = client.read(f"{server.url}/{way}empty.bin")
     assert (chunk.data, chunk.info.size) == (b"", 0)
@@ -315,13 +317,13 @@ def test_redirects_lead_to_the_web_only(client: Client, target: str) -> None:
         + b"\r\nContent-Length: 3\r\n\r\nabc",
         b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-2/9\r\nContent-Length: 3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8bc",
     ],
 )
-def test_nonsense_is_tried_again_and_no_crash(client: Client, response: bytes) -> None:
+def test_nonsense_is_tried_again_and_no_crash(client: Client, response: bytes, transport: str) -> None:
     requests = answer(response, lambda url: client.fails(url, TransientError))
     # aiohttp asks once more by itself where a server closes without a word.
-    assert len(requests) == (4 if response else 8)
+    assert len(requests) == (4 if response or transport == "curl" else 8)
 
 
 def test_a_part_without_a_total_is_taken(client: Client) -> None:
@@ -438,7 +440,7 @@ def test_a_host_that_does_not_exist_or_refuses(client: Client) -> None:
 
 def test_tls_that_fails_says_so(client: Client) -> None:
     def use(url: str) -> None:
-        error = client.fails(url.replace("http:", "https:"), UnavailableError)
+        error = client.fails(url.replace("http:", "https:"), SetupError)
         assert "no secure connection" in str(error)
 
     assert len(answer(b"HTTP/1.1 400 Bad Request\r\n\r\n", use)) == 1

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 from asyncio import selector_events
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from mediasql.config import Config
 from mediasql.errors import ForbiddenByPolicy, MediaError
 from mediasql.sql import workshop
 from mediasql.storage import fetch, loop
+from mediasql.storage.address import check_addresses
 from mediasql.storage.location import Location
 from mediasql.storage.store import Store
+from mediasql.storage.transport import curl
+from mediasql.storage.transport.exchange import RetryableError
 from tests.media.headers.pictures import picture
 from tests.servers.http import HttpServer
 from tests.storage import iana
@@ -74,7 +77,16 @@ class Network:
                 return resolve(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", int(port or 0)))]
 
+        def check(host: str, addresses: Iterable[str]) -> None:
+            """What libcurl is about to connect to, if it passes."""
+            addresses = list(addresses)
+            check_addresses(host, addresses)
+            self.asked += addresses
+            if addresses:
+                raise RetryableError("no connection is made in tests")
+
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(curl, "check_addresses", check)
         monkeypatch.setattr(selector_events.BaseSelectorEventLoop, "sock_connect", sock_connect)
         monkeypatch.setattr(fetch, "ATTEMPTS", 1)
 

@@ -19,6 +19,8 @@ from mediasql.storage.store import Store
 from tests.servers.http import PASSWORD, USER, HttpServer
 from tests.servers.nginx import NginxServer
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 TREE = [
     "a.jpg",
     "b.png",

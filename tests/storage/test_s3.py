@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import pytest
 from mediasql import errors
 from mediasql.storage.providers.base import Request
 from mediasql.storage.providers.s3 import S3Provider
+from mediasql.storage.transport.client import Client
+from mediasql.storage.transport.exchange import Exchange, Headers, Response
 from tests.clock import Clock
 from tests.servers.s3 import KEY, SECRET, SESSION_KEY, SESSION_SECRET, SESSION_TOKEN
 from tests.servers.server import Server
@@ -321,13 +322,13 @@ def on_aws(monkeypatch: pytest.MonkeyPatch, region: str, **options: Any) -> Read
     """A provider for AWS itself, whose buckets say that they are in `region`."""
     asked: list[str] = []
 
-    async def answer(self: S3Provider, request: Request, method: str = "GET") -> tuple[int, Mapping[str, str], bytes]:
+    async def send(self: Client, request: Request, method: str = "GET", *, seconds: float = 60) -> Response:
         asked.append(request.url)
         assert not request.headers
         assert len(asked) == 1
-        return 403, {"x-amz-bucket-region": region}, b""
+        return Response(403, Headers({"x-amz-bucket-region": region}), Exchange(request.url, {}))
 
-    monkeypatch.setattr(S3Provider, "answer", answer)
+    monkeypatch.setattr(Client, "send", send)
     return Reading(S3Provider, **{"key": KEY, "secret": SECRET, **options})
 
 

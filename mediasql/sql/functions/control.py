@@ -7,6 +7,7 @@ from typing import Any
 from ... import __version__
 from ...config import Config
 from ...errors import ConfigError, redact
+from ...storage.transport.engines import resolve
 from .. import computed, refresh
 from ..registry import Session, function
 
@@ -63,6 +64,7 @@ def refresh_computed_columns(session: Session, table: str) -> str:
 def media_config(session: Session, name: str) -> Any:
     """One option of this connection's configuration. Credentials in `storage_options` are not shown. Where `readahead`
     is on, and APSW does not let mediasql see the statements to read ahead of, it is 'off: ' with the reason.
+    `transport` is what makes requests where it is 'auto'.
 
     sql> SELECT media_config('timeout'), media_config('on_error')
     60.0|null
@@ -76,4 +78,6 @@ def media_config(session: Session, name: str) -> Any:
         return [redact(part) for part in value]
     if name == "readahead" and value != "off" and session.statement.unseen is not None:
         return f"off: {session.statement.unseen}"
+    if name == "transport":
+        return resolve(value)
     return redact(value) if isinstance(value, str) else value

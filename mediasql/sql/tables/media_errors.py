@@ -17,7 +17,7 @@ from ..registry import Column, Session, table
     Column(
         "kind",
         "TEXT",
-        "'not found', 'forbidden', 'damaged', 'unsupported' or 'transient'; 'refused' by our own policy.",
+        "'not found', 'forbidden', 'damaged', 'unsupported', 'transient' or 'setup'; 'refused' by our own policy.",
         attrgetter("kind"),
     ),
     Column("status", "INTEGER", "The HTTP status, where there was one.", attrgetter("status")),

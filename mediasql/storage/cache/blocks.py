@@ -20,9 +20,10 @@ from pathlib import Path
 
 from ... import errors
 from .. import forking
-from ..fetch import NotModified, in_parts
+from ..fetch import in_parts
 from ..futures import shared_result
 from ..providers.base import Chunk, ObjectInfo
+from ..transport.requests import NotModified
 from . import catalogue, leases, pieces
 from .catalogue import BLOCK, Entry
 from .entries import INLINE, Entries, nothing

@@ -17,7 +17,7 @@ import inspect
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
@@ -27,8 +27,10 @@ from ...errors import ConfigError, CredentialsError, Forbidden, NotFound, Transi
 from ..imports import importing
 from ..location import Location
 from ..signing import sas, sigv4
-from .base import Entry, ObjectInfo, Request, Signer, iso_time
+from ..transport.exchange import RetryableError
+from .base import ObjectInfo, Request, Signer, iso_time
 from .cloud import CloudProvider, error_code, filesystem_class, is_directory_marker, need_object
+from .listing import ListedPage, Span
 
 # Our own requests go out with one SAS token per container, made for an hour and renewed at half of it.
 SAS_SECONDS = 3600
@@ -111,6 +113,12 @@ class AzureProvider(CloudProvider):
                 facts[name] = value
         return {name: value for name, value in facts.items() if name not in _KEYS}
 
+    def request_now(self, location: Location) -> Request | None:
+        target = self._targets.get(location.container)
+        if target is None or not location.path or time.time() >= target.until:
+            return None
+        return target.request(f"/{sigv4.encode_path(location.path)}")
+
     async def request(self, location: Location) -> Request:
         need_object(location)
         target = await self._target(location)
@@ -135,29 +143,26 @@ class AzureProvider(CloudProvider):
             max_seconds=sas.DELEGATION_MAX_SECONDS,
         )
 
-    async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
+    async def page(self, prefix: Location, span: Span, delimiter: str, token: str | None, size: int) -> ListedPage:
         """After "List Blobs" of the Azure Storage REST API reference."""
         parameters = {
             "restype": "container",
             "comp": "list",
-            "maxresults": str(max(1, min(page_size, 5000))),
+            "maxresults": str(max(1, min(size, 5000))),
+            "prefix": span.prefix,
+            "delimiter": delimiter,
+            "marker": token or "",
         }
-        if prefix.path:
-            parameters["prefix"] = prefix.path
-        if not recursive:
-            parameters["delimiter"] = "/"
 
         async def sign() -> Request:
             target = await self._target(prefix)
-            return target.request("", sigv4.encode_query(parameters))
+            return target.request("", sigv4.encode_query({name: value for name, value in parameters.items() if value}))
 
-        while True:
-            found, marker = _parse_page(await self.listing(prefix, sign))
-            if found:
-                yield [Entry(self.url_at(prefix, name), name, info) for name, info in found]
-            if not marker:
-                return
-            parameters["marker"] = marker
+        return await self.listing(prefix, sign, _parse_page)
+
+    def lists_spans(self, prefix: Location) -> bool:
+        """Azure lists from the beginning of a prefix, or from where a page ended."""
+        return False
 
     async def recover(self, location: Location, status: int, headers: Mapping[str, str], body: bytes) -> bool:
         """A 401 may mean that the token was revoked, or expired by another clock."""
@@ -286,13 +291,11 @@ class AzureProvider(CloudProvider):
             return kept
         now = time.time()
         request = Request(f"{account.endpoint}/?restype=service&comp=userdelegationkey", target.headers)
-        with importing("aiohttp"):
-            import aiohttp
-
         try:
-            status, _, answer = await self.answer(request, "POST", sas.DelegationKey.request(now))
-        except (aiohttp.ClientError, TimeoutError) as error:
+            response = await self.client.send(request, "POST", sas.DelegationKey.request(now))
+        except RetryableError as error:
             raise TransientError(f"{account.endpoint} gives no user delegation key: {error}") from None
+        status, answer = response.status, response.body
         if status >= 500 or status in (408, 429):
             raise TransientError(f"{account.endpoint} gives no user delegation key", status=status)
         if status != 200:
@@ -345,14 +348,16 @@ def _account(filesystem: Any) -> _Account:
     return account
 
 
-def _parse_page(body: bytes) -> tuple[list[tuple[str, ObjectInfo]], str | None]:
-    """The blobs of an EnumerationResults, and the marker that asks for the page behind it."""
+def _parse_page(body: bytes) -> ListedPage:
+    """The page of an EnumerationResults. Raises ValueError for anything else."""
     from xml.etree import ElementTree
 
     try:
         root = ElementTree.fromstring(body)
     except ElementTree.ParseError as error:
-        raise TransientError(f"the store sent a listing that is not XML: {error}") from None
+        raise ValueError(f"not XML: {error}") from None
+    if root.tag != "EnumerationResults":
+        raise ValueError(f"<{root.tag}>")
     found = []
     for blob in root.iter("Blob"):
         element = blob.find("Name")
@@ -371,4 +376,4 @@ def _parse_page(body: bytes) -> tuple[list[tuple[str, ObjectInfo]], str | None]:
             mime_type=said.get("Content-Type"),
         )
         found.append((name, info))
-    return found, root.findtext("NextMarker")
+    return ListedPage(found, root.findtext("NextMarker") or None)

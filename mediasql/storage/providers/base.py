@@ -25,6 +25,8 @@ from ...errors import Unsupported
 from ..cache.salt import salt
 from ..cache.scope import configured, scope
 from ..location import Location
+from ..transport.client import Client
+from ..transport.exchange import Tls
 
 if TYPE_CHECKING:
     from ..policy import Policy
@@ -95,11 +97,19 @@ class Entry:
 class Request:
     """An HTTP GET, signed and ready but for its Range header, which no signature here covers.
 
-    `url` is sent as it is, so it must be encoded already.
+    url        sent as it is, so it must be encoded already
+    tls        for this request; None: as the environment says
+    authorise  gives the Authorization header for another host that it is redirected to, if there is one
     """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    tls: Tls | None = None
+    authorise: Callable[[str], str | None] | None = None
+
+    def with_headers(self, headers: Mapping[str, str]) -> Request:
+        """Return the same request with other headers."""
+        return Request(self.url, headers, self.tls, self.authorise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,14 @@ class Provider(ABC):
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         self.options = dict(options)
         self.loop = loop
+        self.client = Client()
+
+    # Whether objects are read by `request`, over HTTP, and not by `read`.
+    has_http: ClassVar[bool] = False
+    # Whether it is the front of a cloud, which bears many requests from the first.
+    is_cloud: ClassVar[bool] = False
+    # The requests that it makes by itself, for listings and look-ups.
+    client: Client
 
     @cached_property
     def identity(self) -> str:
@@ -162,9 +180,13 @@ class Provider(ABC):
         """Whether what is read here is worth keeping on disk: not what lies there, or in memory, already."""
         return True
 
-    async def request(self, location: Location) -> Request | None:
-        """The GET that reads `location`; None where the store has no HTTP form, and `read` serves."""
+    def request_now(self, location: Location) -> Request | None:
+        """Return the GET that reads `location` if it can be made without waiting; else `request` is asked."""
         return None
+
+    async def request(self, location: Location) -> Request:
+        """Return the GET that reads `location`, of a store that `has_http`."""
+        raise NotImplementedError
 
     def condition(self, version: ObjectInfo) -> dict[str, str]:
         """The header that makes a request one for any other version (RFC 9110 section 13.1); none if nothing tells.

@@ -10,9 +10,10 @@ import asyncio
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ...errors import (
     CredentialsError,
@@ -24,15 +25,16 @@ from ...errors import (
     UnavailableError,
 )
 from .. import imports
-from ..fetch import ATTEMPTS, FIRST_DELAY, RETRY_STATUS, status_text
-from ..imports import importing
 from ..location import Location
-from ..loop import close_with
-from .base import Provider, Request
+from ..transport.exchange import RetryableError
+from ..transport.requests import RETRY_STATUS, status_text
+from .base import Entry, Provider, Request
+from .listing import FULL, ListedPage, Span, listed
 
-if TYPE_CHECKING:
-    import aiohttp
+T = TypeVar("T")
 
+ATTEMPTS = 4
+FIRST_DELAY = 0.25  # seconds; doubles with each attempt, with full jitter
 LOOKUP_TIMEOUT = 10.0  # seconds
 
 _ERROR_CODE = re.compile(r"<Code>([A-Za-z0-9]{3,60})</Code>|\"(?:reason|code)\"\s*:\s*\"([A-Za-z0-9]{3,60})\"")
@@ -46,59 +48,62 @@ class CloudProvider(Provider):
     """
 
     name: ClassVar[str]
+    has_http: ClassVar[bool] = True
+    is_cloud: ClassVar[bool] = True
     credential_codes: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(options, loop)
-        self._http: aiohttp.ClientSession | None = None
         # Held while credentials are fetched and regions looked up, so that a hundred first reads ask once. A
         # lock and not a shared task: a reader that times out inside it leaves the work to the next one.
         self._lock = asyncio.Lock()
 
-    def session(self) -> aiohttp.ClientSession:
-        """The session for listings and lookups; made when first needed."""
-        if self._http is None or self._http.closed:
-            with importing("aiohttp"):
-                import aiohttp
+    @abstractmethod
+    async def page(self, prefix: Location, span: Span, delimiter: str, token: str | None, size: int) -> ListedPage:
+        """Return one page of a listing; see `listing.ListedPage`."""
 
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
-            self._http = aiohttp.ClientSession(timeout=timeout, trust_env=True)
-            close_with(self, self._http)
-        return self._http
+    def lists_spans(self, prefix: Location) -> bool:
+        """Return whether names are listed in order, from any name on."""
+        return True
 
-    async def answer(
-        self, request: Request, method: str = "GET", data: bytes | None = None
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of one request."""
-        with importing("yarl"):
-            from yarl import URL
+    async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
+        async def get(span: Span, delimiter: str, token: str | None) -> ListedPage:
+            return await self.page(prefix, span, delimiter, token, page_size)
 
-        headers = {"Accept-Encoding": "identity", **request.headers}
-        url = URL(request.url, encoded=True)
-        async with self.session().request(method, url, headers=headers, data=data, allow_redirects=False) as response:
-            return response.status, response.headers, await response.read()
+        parallel = page_size >= FULL and self.lists_spans(prefix)
+        found = listed(get, prefix.path, recursive=recursive, parallel=parallel)
+        try:
+            async for objects in found:
+                yield [Entry(self.url_at(prefix, name), name, info) for name, info in objects]
+        finally:
+            await found.aclose()  # type: ignore[attr-defined]
 
-    async def listing(self, prefix: Location, sign: Callable[[], Awaitable[Request]]) -> bytes:
-        """The answer to a listing request, which `sign` makes anew for each attempt."""
-        with importing("aiohttp"):
-            import aiohttp
+    async def listing(self, prefix: Location, sign: Callable[[], Awaitable[Request]], parse: Callable[[bytes], T]) -> T:
+        """Return what `parse` makes of the answer to a listing request, which `sign` makes anew for each attempt.
 
+        `parse` raises ValueError for what is no listing; some stores say so of their errors with 200.
+        """
         recovered = False
         attempt = 0
         while True:
             try:
-                status, headers, body = await self.answer(await sign())
-            except (aiohttp.ClientError, TimeoutError) as error:
-                failure, status = str(error) or type(error).__name__, 0
+                response = await self.client.send(await sign())
+            except RetryableError as error:
+                failure, status = str(error), 0
             else:
+                status = response.status
                 if status == HTTPStatus.OK:
-                    return body
-                if status not in RETRY_STATUS:
-                    if not recovered and await self.recover(prefix, status, headers, body):
+                    try:
+                        return parse(response.body)
+                    except ValueError as error:
+                        failure = f"the store sent what is no listing: {error_code(response.body) or error}"
+                elif status not in RETRY_STATUS:
+                    if not recovered and await self.recover(prefix, status, response.headers, response.body):
                         recovered = True
                         continue
-                    raise self.refusal(prefix, status, body)
-                failure = status_text(status)
+                    raise self.refusal(prefix, status, response.body)
+                else:
+                    failure = status_text(status)
             attempt += 1
             if attempt == ATTEMPTS:
                 raise TransientError(
@@ -117,11 +122,6 @@ class CloudProvider(Provider):
         if status == HTTPStatus.FORBIDDEN:
             return Forbidden(f"{what}; the credentials in use need the permission to list", status=status)
         return UnavailableError(what, status=status)
-
-    async def close(self) -> None:
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
 
 
 def need_container(location: Location) -> None:

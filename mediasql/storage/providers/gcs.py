@@ -15,7 +15,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, ClassVar
@@ -25,8 +25,9 @@ from ...errors import ConfigError, CredentialsError, TransientError
 from ..imports import importing
 from ..location import Location
 from ..signing import goog4, sigv4
-from .base import Entry, ObjectInfo, Request, Signer
+from .base import ObjectInfo, Request, Signer
 from .cloud import CloudProvider, filesystem_class, is_directory_marker, need_container, need_object
+from .listing import ListedPage, Span
 
 # A token is renewed when less than this is left of it. google-auth thinks so below 225 s, gcsfs below 300.
 RENEWAL_WINDOW = 330
@@ -95,10 +96,18 @@ class GcsProvider(CloudProvider):
             del facts["token"]
         return facts
 
+    def request_now(self, location: Location) -> Request | None:
+        if self._account is None or not (location.container and location.path) or time.time() >= self._headers[1]:
+            return None
+        return self._get(self._account, location)
+
     async def request(self, location: Location) -> Request:
         need_object(location)
-        headers = await self._authorised()
-        account = await self._connected()
+        await self._authorised()
+        return self._get(await self._connected(), location)
+
+    def _get(self, account: _Account, location: Location) -> Request:
+        headers = self._headers[0]
         bucket, name = goog4.encode_object(location.container), goog4.encode_object(location.path)
         return Request(f"{account.endpoint}/download/storage/v1/b/{bucket}/o/{name}?alt=media", headers)
 
@@ -120,38 +129,28 @@ class GcsProvider(CloudProvider):
             max_seconds=IAM_MAX_SECONDS if by_iam else goog4.MAX_SECONDS,
         )
 
-    async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
+    async def page(self, prefix: Location, span: Span, delimiter: str, token: str | None, size: int) -> ListedPage:
         """After "Objects: list" of the Cloud Storage JSON API."""
-        parameters = {
-            "prefix": prefix.path,
-            "maxResults": str(max(1, min(page_size, 1000))),
-            "fields": "items(name,size,updated,etag,contentType),nextPageToken",
-        }
-        if not recursive:
-            parameters["delimiter"] = "/"
         need_container(prefix)
+        parameters = {
+            "prefix": span.prefix,
+            "maxResults": str(max(1, min(size, 1000))),
+            "fields": "kind,prefixes,items(name,size,updated,etag,contentType),nextPageToken",
+            "delimiter": delimiter,
+            # Names from the first on, and before the second.
+            "startOffset": f"{span.after}\0" if span.after else "",
+            "endOffset": f"{span.until}\0" if span.until else "",
+            "pageToken": token or "",
+        }
         bucket = goog4.encode_object(prefix.container)
 
         async def sign() -> Request:
             headers = await self._authorised()
             endpoint = (await self._connected()).endpoint
-            return Request(f"{endpoint}/storage/v1/b/{bucket}/o?{sigv4.encode_query(parameters)}", headers)
+            given = {name: value for name, value in parameters.items() if value}
+            return Request(f"{endpoint}/storage/v1/b/{bucket}/o?{sigv4.encode_query(given)}", headers)
 
-        while True:
-            try:
-                page = json.loads(await self.listing(prefix, sign))
-                found = [
-                    Entry(self.url_at(prefix, item["name"]), item["name"], _info(item))
-                    for item in page.get("items", ())
-                    if not is_directory_marker(item["name"], int(item.get("size", 0)))
-                ]
-            except (ValueError, KeyError, TypeError) as error:
-                raise TransientError(f"cannot list {prefix.url}: not a listing: {error!r}") from None
-            if found:
-                yield found
-            if not page.get("nextPageToken"):
-                return
-            parameters["pageToken"] = page["nextPageToken"]
+        return await self.listing(prefix, sign, _parse_page)
 
     async def recover(self, location: Location, status: int, headers: Mapping[str, str], body: bytes) -> bool:
         """A 401 may mean that the token was revoked, or expired by another clock."""
@@ -267,6 +266,25 @@ class GcsProvider(CloudProvider):
         if self._signing is None:
             self._signing = await asyncio.to_thread(_find_signing_account, account.credentials)
         return self._signing
+
+
+def _parse_page(body: bytes) -> ListedPage:
+    """The page of a listing. Raises ValueError for anything else."""
+    try:
+        page = json.loads(body)
+        items = page.get("items", ())
+        names = [item["name"] for item in items]
+        found = [
+            (item["name"], _info(item))
+            for item in items
+            if not is_directory_marker(item["name"], int(item.get("size", 0)))
+        ]
+        if "error" in page or not isinstance(page.get("prefixes", []), list):
+            raise ValueError(str(page.get("error"))[:100])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a listing: {error!r}") from None
+    prefixes = page.get("prefixes", [])
+    return ListedPage(found, page.get("nextPageToken") or None, max([*names[-1:], *prefixes[-1:], ""]), prefixes)
 
 
 def _make_filesystem(kind: Any, options: dict[str, Any], loop: asyncio.AbstractEventLoop) -> Any:

@@ -10,21 +10,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from html import unescape
-from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
+from typing import Any, ClassVar
+from urllib.parse import quote, unquote, unquote_to_bytes, urljoin, urlsplit
 
 from ...errors import TransientError, UnavailableError
 from ..cache.scope import configured
-from ..imports import importing
 from ..location import Location
+from ..transport.exchange import RetryableError
+from ..transport.requests import HttpStatusError, refusal
+from ..urls import encoded, is_signed
 from .base import Entry, ObjectInfo, Provider, Request, Signer
 
-if TYPE_CHECKING:
-    from ..web import Web
-
-# Everything that may stand in a URL as it is (RFC 3986); the rest is sent percent-encoded. '%' is kept, so that
-# what is encoded already is not encoded twice.
-_SAFE = "!#$%&'()*+,/:;=?@[]~"
 _ASIDE = re.compile(r"[?#]")  # where the path of a URL ends
 _LISTING = 16 * 1024 * 1024  # bytes of a directory page, at most
 
@@ -33,13 +29,13 @@ class HttpProvider(Provider):
     """Options: `headers`, `username` and `password`, and those of them that fsspec's HTTPFileSystem has."""
 
     schemes: ClassVar[tuple[str, ...]] = ("http", "https")
+    has_http: ClassVar[bool] = True
 
     def __init__(self, options: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         # No fsspec filesystem is made, which would apply FSSPEC_HTTP_* by itself.
         super().__init__({**configured(self.schemes), **options}, loop)
         self._given = dict(options)
         self._netrc = _read_netrc()
-        self._web: Web | None = None
 
     @cached_property
     def _headers(self) -> dict[str, str]:
@@ -50,13 +46,22 @@ class HttpProvider(Provider):
         return headers
 
     async def request(self, location: Location) -> Request:
+        return self.request_now(location)
+
+    def request_now(self, location: Location) -> Request:
         if not location.container:
             raise UnavailableError("the URL names no host")
         userinfo, at, _ = location.container.rpartition("@")
         url = _ASIDE_FRAGMENT.sub("", location.url)
         try:
             if not at:
-                return Request(encoded(url), self._headers_for(location.container))
+                host = urlsplit(f"//{location.container}").hostname or ""
+                if is_signed(url):  # stores refuse a request that is authorised in two ways
+                    return Request(encoded(url), self._headers)
+                headers = self._headers
+                if "Authorization" not in headers and (authorisation := self._authorisation(host)):
+                    headers = {**headers, "Authorization": authorisation}
+                return Request(encoded(url), headers, authorise=self._authorisation)
             return self._with_userinfo(url, userinfo)
         except ValueError as error:
             raise UnavailableError(f"not a URL that can be requested: {error}") from None
@@ -67,12 +72,12 @@ class HttpProvider(Provider):
         url = url.replace(f"{userinfo}@", "", 1)
         return Request(encoded(url), {**self._headers, "Authorization": _basic(unquote(user), unquote(password))})
 
-    def _headers_for(self, host: str) -> Mapping[str, str]:
-        if self._netrc is None or "Authorization" in self._headers:
-            return self._headers
-        name = host.partition(":")[0]
-        known = self._netrc.hosts.get(name) if self.named else self._netrc.authenticators(name)  # with `default`
-        return {**self._headers, "Authorization": _basic(known[0], known[2] or "")} if known else self._headers
+    def _authorisation(self, host: str) -> str | None:
+        """What `.netrc` says for a host."""
+        if self._netrc is None:
+            return None
+        known = self._netrc.hosts.get(host) if self.named else self._netrc.authenticators(host)  # with `default`
+        return _basic(known[0], known[2] or "") if known else None
 
     def glob_path(self, location: Location) -> str:
         return canonical(_ASIDE.split(location.path, maxsplit=1)[0])
@@ -104,27 +109,15 @@ class HttpProvider(Provider):
 
     async def links(self, directory: str) -> list[str]:
         """The files and directories that the page of a directory links to, in its order."""
-        from ..fetch import Refused, Retry
-
-        with importing("mediasql.storage.web"):
-            from ..web import web
-
-        request = await self.request(Location.parse(directory))
-        if self._web is None:
-            self._web = web(self, timeout=30, connections=8)
         guards = None if self.policy is None else self.policy.guards
+        request = self.request_now(Location.parse(directory))
         try:
-            page = await self._web.get(request, 0, _LISTING, guards)
-        except Refused as refusal:
-            raise refusal.error().again(f"cannot list {directory}: {refusal.status}") from None
-        except Retry as failure:
+            page = await self.client.get(request, 0, _LISTING, guards=guards)
+        except HttpStatusError as error:
+            raise refusal(error).again(f"cannot list {directory}: {error.status}") from None
+        except RetryableError as failure:
             raise TransientError(f"cannot list {directory}: {failure}", status=failure.status) from None
         return await asyncio.to_thread(links_of, page.data, directory)
-
-    async def close(self) -> None:
-        web, self._web = self._web, None
-        if web is not None:
-            await web.leave(self)
 
     async def signer(self, location: Location) -> Signer:
         """Whoever has the URL can read it already."""
@@ -161,22 +154,7 @@ def _shown(page: str) -> str:
     return "".join([*parts, page[at:]])
 
 
-_ENCODED = re.compile(rf"[A-Za-z0-9_.\-{re.escape(_SAFE)}]*")
 _ASIDE_FRAGMENT = re.compile(r"#.*", re.DOTALL)
-
-
-def encoded(url: str) -> str:
-    """`url` as it goes over the wire: what may not stand in a URL percent-encoded, a host of other letters in IDNA."""
-    if _ENCODED.fullmatch(url):  # nearly all are; a tenth of the time of finding out below
-        return url
-    scheme, separator, rest = url.partition("://")
-    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if separator and not host.isascii():
-        with importing("yarl"):
-            from yarl import URL
-
-        rest = URL(f"http://{host}").raw_authority + rest[len(host) :]
-    return quote((scheme + separator + rest).encode("utf-8", "surrogateescape"), safe=_SAFE)
 
 
 def canonical(path: str) -> str:

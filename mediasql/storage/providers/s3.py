@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import unquote_plus, urlsplit
@@ -20,7 +20,9 @@ from ...errors import ConfigError, CredentialsError, NotFound, TransientError
 from ..imports import importing
 from ..location import Location
 from ..signing import profiles, sigv4
-from .base import Entry, ObjectInfo, Request, Signer
+from ..transport import certificates
+from ..transport.exchange import RetryableError, Tls
+from .base import ObjectInfo, Request, Signer
 from .cloud import (
     LOOKUP_TIMEOUT,
     CloudProvider,
@@ -29,6 +31,7 @@ from .cloud import (
     is_directory_marker,
     need_object,
 )
+from .listing import ListedPage, Span
 
 # botocore renews temporary credentials when less than this is left of them, if asked.
 RENEWAL_WINDOW = 900
@@ -69,6 +72,7 @@ class _Account:
     region_is_given: bool
     style: str
     requester_pays: bool
+    tls: Tls | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,11 @@ class _Target:
     keys: sigv4.Keys | None
     signer: sigv4.HeaderSigner | None
     until: float
+    tls: Tls | None
 
     def request(self, path: str, query: str = "") -> Request:
         url = f"{self.base}{path}?{query}" if query else f"{self.base}{path}"
-        return Request(url, self.signer.headers(path, query) if self.signer else {})
+        return Request(url, self.signer.headers(path, query) if self.signer else {}, self.tls)
 
 
 class S3Provider(CloudProvider):
@@ -119,6 +124,12 @@ class S3Provider(CloudProvider):
         """The endpoint and the AWS account, so that new keys of that change nothing; else the ID of the key."""
         return profiles.facts(super().facts())
 
+    def request_now(self, location: Location) -> Request | None:
+        target = self._targets.get(location.container)
+        if target is None or not location.path or time.time() >= target.until:
+            return None
+        return target.request(f"{target.root}/{sigv4.encode_path(location.path)}")
+
     async def request(self, location: Location) -> Request:
         need_object(location)
         target = await self._target(location)
@@ -141,28 +152,30 @@ class S3Provider(CloudProvider):
             max_seconds=sigv4.MAX_SECONDS,
         )
 
-    async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
-        """After ListObjectsV2 of the Amazon S3 API Reference."""
+    async def page(self, prefix: Location, span: Span, delimiter: str, token: str | None, size: int) -> ListedPage:
+        """After ListObjectsV2 of the Amazon S3 API Reference; after ListObjects where a store knows no other."""
         parameters = {
             "list-type": "2",
             "encoding-type": "url",  # XML cannot hold every key
-            "max-keys": str(max(1, min(page_size, 1000))),
-            "prefix": prefix.path,
+            "max-keys": str(max(1, min(size, 1000))),
+            "prefix": span.prefix,
+            "delimiter": delimiter,
+            "start-after": span.after,
         }
-        if not recursive:
-            parameters["delimiter"] = "/"
+        if token is not None:
+            kind, _, value = token.partition(":")
+            parameters["continuation-token" if kind == "token" else "marker"] = value
 
         async def sign() -> Request:
             target = await self._target(prefix)
-            return target.request(target.root or "/", sigv4.encode_query(parameters))
+            given = {name: value for name, value in parameters.items() if value}
+            return target.request(target.root or "/", sigv4.encode_query(given))
 
-        while True:
-            found, token = _parse_page(await self.listing(prefix, sign))
-            if found:
-                yield [Entry(self.url_at(prefix, key), key, info) for key, info in found]
-            if token is None:
-                return
-            parameters["continuation-token"] = token
+        return await self.listing(prefix, sign, _parse_page)
+
+    def lists_spans(self, prefix: Location) -> bool:
+        """Not the directory buckets of S3 Express, which list in no order."""
+        return not prefix.container.endswith("--x-s3")
 
     def is_own(self, location: Location, first: str, target: str) -> bool:
         """AWS redirects to the region that a bucket is in."""
@@ -217,7 +230,7 @@ class S3Provider(CloudProvider):
         if keys is not None:
             payer = {"x-amz-request-payer": "requester"} if account.requester_pays else None
             signer = sigv4.HeaderSigner(keys, region, urlsplit(base).netloc, payer)
-        target = self._targets[bucket] = _Target(base, root, region, keys, signer, until)
+        target = self._targets[bucket] = _Target(base, root, region, keys, signer, until, account.tls)
         return target
 
     # Credentials
@@ -254,6 +267,9 @@ class S3Provider(CloudProvider):
             region_is_given=bool(given),
             style=(client.meta.config.s3 or {}).get("addressing_style") or "auto",
             requester_pays=bool(filesystem.requester_pays),
+            tls=certificates.of_store(
+                filesystem.client_kwargs.get("verify"), filesystem.session.get_config_variable("ca_bundle")
+            ),
         )
 
     async def _fresh_keys(self, account: _Account) -> tuple[sigv4.Keys | None, float]:
@@ -321,18 +337,16 @@ class S3Provider(CloudProvider):
 
     async def _look_up_region(self, account: _Account, bucket: str) -> str | None:
         """What the bucket tells anyone; None when it does not answer, so that it is asked again."""
-        with importing("aiohttp"):
-            import aiohttp
-
         base, root = _address(account, bucket, account.region)
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT):
-                status, headers, _ = await self.answer(Request(base + (root or "/")), "HEAD")
-        except (aiohttp.ClientError, TimeoutError):
+            response = await self.client.send(
+                Request(base + (root or "/"), {}, account.tls), "HEAD", seconds=LOOKUP_TIMEOUT
+            )
+        except RetryableError:
             return None
-        if region := headers.get("x-amz-bucket-region"):
+        if region := response.headers.get("x-amz-bucket-region"):
             return str(region)
-        return None if status >= 500 or status == 429 else account.region
+        return None if response.status >= 500 or response.status == 429 else account.region
 
 
 def _address(account: _Account, bucket: str, region: str) -> tuple[str, str]:
@@ -345,31 +359,46 @@ def _address(account: _Account, bucket: str, region: str) -> tuple[str, str]:
     return f"{scheme}://{host}", f"{path}/{bucket.replace(':', '%3A')}"
 
 
-def _parse_page(body: bytes) -> tuple[list[tuple[str, ObjectInfo]], str | None]:
-    """The objects of a ListBucketResult, and the token that asks for the page behind it."""
-    from xml.etree import ElementTree
+def _parse_page(body: bytes) -> ListedPage:
+    """The page of a ListBucketResult. Raises ValueError for anything else."""
+    from xml.etree import ElementTree  # a streaming parser in C
 
     try:
         root = ElementTree.fromstring(body)
     except ElementTree.ParseError as error:
-        raise TransientError(f"the store sent a listing that is not XML: {error}") from None
-    namespace = root.tag.rpartition("}")[0]
+        raise ValueError(f"not XML: {error}") from None
+    namespace, _, name = root.tag.rpartition("}")
     tag = (namespace + "}" if namespace else "").__add__
-    encoded = root.findtext(tag("EncodingType")) == "url"
+    if name != "ListBucketResult":
+        raise ValueError(f"<{name}>")
+    decode = unquote_plus if root.findtext(tag("EncodingType")) == "url" else str
+    wanted = {tag(field): field for field in ("Key", "Size", "LastModified", "ETag")}
     found = []
+    key = ""
     for element in root.iter(tag("Contents")):
-        key = element.findtext(tag("Key")) or ""
-        if encoded:
-            key = unquote_plus(key)
-        size = int(element.findtext(tag("Size")) or 0)
+        told = {wanted[child.tag]: child.text or "" for child in element if child.tag in wanted}
+        key, size = decode(told.get("Key", "")), int(told.get("Size") or 0)
         if is_directory_marker(key, size):
             continue
-        modified = element.findtext(tag("LastModified"))
+        modified = told.get("LastModified")
         info = ObjectInfo(
             size=size,
             last_modified=f"{modified[:19]}Z" if modified else None,  # '2026-11-23T17:50:52.000Z', always UTC
-            etag=(element.findtext(tag("ETag")) or "").strip('"') or None,
+            etag=told.get("ETag", "").strip('"') or None,
         )
         found.append((key, info))
-    token = root.findtext(tag("NextContinuationToken")) if root.findtext(tag("IsTruncated")) == "true" else None
-    return found, token
+    path = f"{tag('CommonPrefixes')}/{tag('Prefix')}"
+    prefixes = [decode(element.text or "") for element in root.iterfind(path)]
+    last = max([key, *prefixes[-1:]])
+    return ListedPage(found, _next_page(root, tag, last), last, prefixes)
+
+
+def _next_page(root: Any, tag: Callable[[str], str], last: str) -> str | None:
+    """What names the page behind this one; version 1 of the listing has markers, and mostly the last name is one."""
+    if root.findtext(tag("IsTruncated")) != "true":
+        return None
+    if token := root.findtext(tag("NextContinuationToken")):
+        return f"token:{token}"
+    if (marker := root.findtext(tag("NextMarker"))) or (root.find(tag("Marker")) is not None and last):
+        return f"marker:{marker or last}"
+    raise ValueError("it says that there is more, and not how to go on")
