@@ -7,6 +7,7 @@ in batches. What is in the database is a copy: whatever is wrong with it, the an
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -35,6 +36,7 @@ ROW = 500  # bytes of an answer, about
 MOST_USED = 50_000  # answers that were used, before that is written
 REACH = 8  # rows to look through for each that is wanted, so that one look-up never goes through all there are
 SURPLUS = 0.1  # of the answers that may be kept go at once when there are more
+LONGEST_WAIT = 5.0  # seconds that the end of Python waits for the thread that writes
 
 _ROWS = f"SELECT scopes.scope, answers.{records.ROW}, first_use, last_use, hits, answers.id"
 _FORGET = "DELETE FROM answers WHERE (scope, key) IN (SELECT id, ? FROM scopes)"
@@ -92,7 +94,7 @@ class Answers:
         self._kept = Scopes(self._read)
         self.begin_anew()
         forbidden.tell(self)
-        atexit.register(self.close)
+        atexit.register(self._before_python_ends)
 
     def begin_anew(self) -> None:
         """Also in a forked child: what waits is its parent's, and so are the locks that a thread held there."""
@@ -273,6 +275,8 @@ class Answers:
 
     def flush(self) -> None:
         """Write what waits to be written."""
+        if sys.is_finalizing():  # nothing waits any more, and a thread that is gone may hold the lock
+            return
         with self._writing:
             waiting = dict(self._waiting)
             used, self._used, self._uses = self._used, [], 0
@@ -337,6 +341,13 @@ class Answers:
             self._wake.notify()
         self.flush()
         self.database.close()
+
+    def _before_python_ends(self) -> None:
+        """Write, and have no thread that writes: it would keep what it holds for ever when Python stops it."""
+        thread = self._thread
+        self.close()
+        if thread is not None:
+            thread.join(LONGEST_WAIT)
 
 
 def _run(identity: Identity, count: int) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import IO, Any, TypeVar, cast
 
 from ..errors import TransientError
@@ -30,8 +31,10 @@ class _Decoding:
         self._failures: list[BaseException] = []
         self._read: Job | None = None
         self._reading: Future[bytes] | None = None
+        self._give_up: Callable[[], None] = lambda: None
 
     def begin(self, engine: Engine, job: Job) -> None:
+        self._give_up = partial(engine.cancel, job)
         _under_way.add(self)
 
         def run() -> None:
@@ -88,10 +91,8 @@ class _Decoding:
                 self._reading.set_exception(self._failures[0])
 
     def give_up(self) -> None:
-        """Have the thread come to its end, whatever it waits for. From any thread."""
-        self._failures.append(TransientError("given up"))
-        if self._reading is not None and not self._reading.done():
-            self._reading.set_exception(self._failures[0])
+        """Give up the job, so that the thread comes to its end whatever it waits for. From any thread."""
+        self._give_up()
 
 
 _under_way: set[_Decoding] = set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -244,6 +245,8 @@ class _Handle:
 
     def run(self, work: Callable[[apsw.Connection], T], otherwise: T) -> T:
         """The result of `work`; `otherwise` where the database is of no use."""
+        if sys.is_finalizing():  # a thread that is not there any more may hold the lock
+            return otherwise
         reasons: list[str] = []
         with self._lock:
             before, self._busy = self._busy, True
