@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import importlib.abc
 import os
+import select
 import shutil
 import signal
 import socket
@@ -68,6 +69,8 @@ def simulate() -> None:
     for name in ("setitimer", "getitimer", "pthread_kill", "pthread_sigmask", "alarm", "pause", "siginterrupt"):
         delattr(signal, name)
     socket.socketpair = partial(socket.socketpair, socket.AF_UNIX)
+    for name in ("epoll", "poll"):
+        delattr(select, name)
     for name in ("AF_UNIX", "SO_REUSEPORT", "CMSG_LEN", "SCM_RIGHTS"):
         delattr(socket, name)
     for name in ("add_reader", "add_writer", "add_signal_handler"):

@@ -36,12 +36,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 ATTEMPTS = """
-import ctypes, os, sys
+import ctypes, os, select, sys
 file = open(sys.argv[1], "w")
 for attempt in (
     lambda: __import__("fcntl"),
     lambda: os.O_NONBLOCK,
     lambda: os.register_at_fork(before=print),
+    lambda: select.epoll(),
     lambda: ctypes.CDLL(None),
     lambda: os.unlink(file.name),
     lambda: os.replace(__file__, file.name),
@@ -59,6 +60,7 @@ def test_what_is_simulated(tmp_path: Path) -> None:
     """A test that nothing could fail shows nothing."""
     assert on_windows(f"__file__ = {__file__!r}\n{ATTEMPTS}", tmp_path / "open.txt").split() == [
         "ModuleNotFoundError",
+        "AttributeError",
         "AttributeError",
         "AttributeError",
         "TypeError",

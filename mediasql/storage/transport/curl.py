@@ -12,6 +12,7 @@ import itertools
 import logging
 import select
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -215,7 +216,7 @@ class CurlEngine(Engine):
         self._inner.setblocking(False)
         self._outer.setblocking(False)
         self._awake = True  # until it waits, nobody needs to wake it
-        self._waiter = _Epoll(self._inner) if hasattr(select, "epoll") else _Select(self._inner)
+        self._waiter = _Waiter(self._inner)
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, most)
         self._idle: dict[tuple[Tls, bool], list[_Slot]] = {}  # by what a handle is for: certificates, and addresses
@@ -478,26 +479,8 @@ def _failure(slot: _Slot, code: int, message: str) -> BaseException:
     return RetryableError(message or f"libcurl's error {code}")
 
 
-class _Epoll:
-    """Waits for any of libcurl's sockets, edge-triggered, since libcurl reads until nothing is left."""
-
-    def __init__(self, wake: socket.socket) -> None:
-        self._poll = select.epoll()
-        self._wake = wake
-        self._poll.register(wake.fileno(), select.EPOLLIN)
-
-    def add(self, fd: int) -> None:
-        with suppress(FileExistsError):
-            self._poll.register(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
-
-    def wait(self, multi: Any, seconds: float) -> None:
-        for fd, _ in self._poll.poll(seconds):
-            if fd == self._wake.fileno():
-                _drain(self._wake)
-
-
 class _Select:
-    """The same where there is no epoll, through libcurl's own list of sockets."""
+    """Waits for any of libcurl's sockets, through libcurl's own list of them."""
 
     def __init__(self, wake: socket.socket) -> None:
         self._wake = wake
@@ -509,6 +492,29 @@ class _Select:
         readers, writers, failed = multi.fdset()
         if select.select([*readers, self._wake], writers, failed, seconds)[0].count(self._wake):
             _drain(self._wake)
+
+
+_Waiter: Any = _Select
+if sys.platform == "linux" and hasattr(select, "epoll"):
+
+    class _Epoll:
+        """The same, edge-triggered, since libcurl reads until nothing is left."""
+
+        def __init__(self, wake: socket.socket) -> None:
+            self._poll = select.epoll()
+            self._wake = wake
+            self._poll.register(wake.fileno(), select.EPOLLIN)
+
+        def add(self, fd: int) -> None:
+            with suppress(FileExistsError):
+                self._poll.register(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
+
+        def wait(self, multi: Any, seconds: float) -> None:
+            for fd, _ in self._poll.poll(seconds):
+                if fd == self._wake.fileno():
+                    _drain(self._wake)
+
+    _Waiter = _Epoll
 
 
 def _drain(wake: socket.socket) -> None:
