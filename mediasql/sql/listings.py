@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ..storage.providers.base import Entry
+from ..storage.providers.base import Entry, KeyRange
 
 if TYPE_CHECKING:
     from .session import Session
@@ -58,16 +58,16 @@ class Listings:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._all: dict[tuple[str, str, int], _Listing] = {}
+        self._all: dict[tuple[str, KeyRange, int], _Listing] = {}
 
-    def pages(self, pattern: str, *, narrowed: str, page_size: int) -> Iterator[Page]:
+    def pages(self, pattern: str, *, narrowed: KeyRange, page_size: int) -> Iterator[Page]:
         """See `Store.entries`."""
         key = pattern, narrowed, page_size
         if self._session.scout.active:
             return self._ahead(key)
         return self._scan(key)
 
-    def _begin(self, key: tuple[str, str, int], made_for: Hashable) -> _Listing:
+    def _begin(self, key: tuple[str, KeyRange, int], made_for: Hashable) -> _Listing:
         pattern, narrowed, page_size = key
         pages = self._session.store.entries(pattern, narrowed=narrowed, page_size=page_size)
         listing = self._all[key] = _Listing(self._told(pages), made_for)
@@ -79,7 +79,7 @@ class Listings:
                 self._session.listed(entries)
                 yield root, entries
 
-    def _scan(self, key: tuple[str, str, int]) -> Iterator[Page]:
+    def _scan(self, key: tuple[str, KeyRange, int]) -> Iterator[Page]:
         found = self._all.get(key)
         # What another scan began may be older than the statement that asks now.
         if found is None or found.made_for is None or found.made_for not in self._session.scout.alive():
@@ -100,14 +100,14 @@ class Listings:
                 del self._all[key]
             found.close()
 
-    def _again(self, key: tuple[str, str, int], number: int) -> Iterator[Page]:
+    def _again(self, key: tuple[str, KeyRange, int], number: int) -> Iterator[Page]:
         """From page `number` on, for a scan that the scout left so far behind that its pages are kept no more."""
         pattern, narrowed, page_size = key
         for at, page in enumerate(self._session.store.entries(pattern, narrowed=narrowed, page_size=page_size)):
             if at >= number:
                 yield page
 
-    def _ahead(self, key: tuple[str, str, int]) -> Iterator[Page]:
+    def _ahead(self, key: tuple[str, KeyRange, int]) -> Iterator[Page]:
         found = self._all.get(key)
         if found is None:
             self._forget_old()

@@ -82,7 +82,7 @@ class Column:
     """One column of a table: `get` takes the row that the table yielded and gives the value.
 
     opens   reading it opens the object that the row's `url` names, and NULL stands for what failed
-    pushed  `=`, `IN`, `GLOB` and `LIKE` on it are given to the table to list less
+    pushed  comparisons on it (see Condition) are given to the table to list less
     """
 
     name: str
@@ -95,7 +95,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on a pushed column. `operator` is '=', 'IN', 'GLOB' or 'LIKE'; SQLite checks the rows again."""
+    """A condition on a pushed column, which SQLite checks again for each row.
+
+    `operator` is '=', 'IN', '<', '<=', '>', '>=', 'GLOB' or 'LIKE'.
+    """
 
     column: str
     operator: str

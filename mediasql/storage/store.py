@@ -24,7 +24,7 @@ from .fetch import Fetcher, in_parts, of_one_version
 from .location import Location
 from .pattern import Pattern, below, compile_pattern, is_glob
 from .policy import Policy
-from .providers.base import Chunk, Entry, ObjectInfo, Provider, Signer
+from .providers.base import EVERYTHING, Chunk, Entry, KeyRange, ObjectInfo, Provider, Signer
 from .rules import WEB
 from .transport.client import Client
 from .transport.deadline import Deadline
@@ -267,10 +267,12 @@ class Store:
 
         return await of_one_version(read)
 
-    def entries(self, pattern: str, *, narrowed: str = "", page_size: int = 1000) -> Iterator[tuple[str, list[Entry]]]:
+    def entries(
+        self, pattern: str, *, narrowed: KeyRange = EVERYTHING, page_size: int = 1000
+    ) -> Iterator[tuple[str, list[Entry]]]:
         """Pages of `(root, entries)` for a glob, a prefix, or the URL of one object.
 
-        Names are relative to `root`. `narrowed` is text that names must start with, `page_size` a wish. One page is
+        Names are relative to `root`. Those outside of `narrowed` may be left out; `page_size` is a wish. One page is
         listed at a time, when it is asked for. A URL without wildcard that does not end in '/' is one object, which
         is not asked for: its ObjectInfo is empty.
         """
@@ -279,18 +281,21 @@ class Store:
             path = provider.glob_path(location)
             yield path[: path.rfind("/") + 1], [Entry(location.url, path, ObjectInfo())]
             return
-        prefix = glob.prefix
-        if narrowed:
-            wanted = glob.root + narrowed
-            if not (wanted.startswith(prefix) or prefix.startswith(wanted)):
-                return
-            prefix = max(prefix, wanted, key=len)
+        wanted = glob.root + narrowed.prefix
+        if not (wanted.startswith(glob.prefix) or glob.prefix.startswith(wanted)):
+            return
+        prefix = max(glob.prefix, wanted, key=len)
+        after = glob.root + narrowed.after if narrowed.after else ""
+        until = None if narrowed.until is None else glob.root + narrowed.until
+        if until is not None and until < prefix:
+            return
+        keys = KeyRange(prefix, after if after >= prefix else "", until)
         start = Location.parse(provider.url_at(location, prefix))
         policy = self.policy
         if policy is not None:  # `narrowed` may have dots
             policy.check(start)
         keeps = provider.cached(start)
-        pages = _Pages(provider.pages(start, recursive=glob.recursive, page_size=page_size), self.config.timeout)
+        pages = _Pages(provider.pages(start, keys, recursive=glob.recursive, page_size=page_size), self.config.timeout)
         try:
             while (page := loop.run(pages.next(), self._check)) is not None:
                 kept = [entry for entry in page if glob.keeps(entry.path)]

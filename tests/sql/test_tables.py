@@ -198,6 +198,13 @@ def test_listing_page_by_page(s3: mediasql.MediaConnection, bucket: Server) -> N
         (1024,)
     ]
     assert len(lists(bucket)) == 1
+    assert s3.execute("SELECT count(*) FROM media('s3://manykeys/**') WHERE name >= 'd001/o001990.jpg'").get == 1010
+    first, _ = lists(bucket)
+    assert "start-after=d001%2Fo001990.jpf" in first
+    between = "SELECT min(name), max(name) FROM media('s3://manykeys/**') WHERE name > ? AND url <= ?"
+    bounds = "d000/o000989.jpg", "s3://manykeys/d001/o001002.jpg"
+    assert s3.execute(between, bounds).fetchall() == [("d000/o000990.jpg", "d001/o001002.jpg")]
+    assert len(lists(bucket)) == 1
     assert s3.execute("SELECT size FROM media('s3://manykeys/**') WHERE name = NULL").fetchall() == []
     assert lists(bucket) == []
 
@@ -218,10 +225,14 @@ def condition(chance: random.Random, depth: int = 0) -> tuple[str, list[object]]
     column = chance.choice(["name", "name", "url"])
     root = "s3://tables/" if column == "url" else ""
     name = chance.choice([*NAMES, "b", "many/01", "A.JPG", ""])
-    operator = chance.choice(["=", "LIKE", "GLOB", "IN", ">", "=", "COLLATE", "ESCAPE", "number", "null"])
+    comparison = chance.choice(["<", "<=", ">", ">="])
+    operator = chance.choice(["=", "LIKE", "GLOB", "IN", comparison, "BETWEEN", "COLLATE", "ESCAPE", "number", "null"])
     match operator:
-        case "=" | ">":
-            return f"{column} {operator} ?", [root + name]
+        case "=" | "<" | "<=" | ">" | ">=":
+            end = chance.choice(["", "", "!", "\n", "\U0010ffff"])
+            return f"{column} {operator} ?", [root + name[: chance.randint(1, 9)] + end]
+        case "BETWEEN":
+            return f"{column} BETWEEN ? AND ?", sorted([root + name, root + chance.choice(NAMES)])
         case "LIKE":
             pattern = chance.choice([root, root.upper()]) + chance.choice(
                 [name, name.swapcase(), name[:4] + "%", "%.jpg", "_" + name[1:]]

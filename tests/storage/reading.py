@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from mediasql.storage.location import Location
-from mediasql.storage.providers.base import Entry, Provider, Request, Signer
+from mediasql.storage.providers.base import Entry, KeyRange, Provider, Request, Signer
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,21 @@ class Reading:
     def presign(self, url: str, seconds: int) -> str:
         return self.signer(url).sign(Location.parse(url).path, seconds)
 
-    def pages(self, url: str, *, recursive: bool = True, page_size: int = 1000, most: int = 1000) -> list[list[Entry]]:
+    def pages(
+        self,
+        url: str,
+        *,
+        recursive: bool = True,
+        page_size: int = 1000,
+        most: int = 1000,
+        after: str = "",
+        until: str | None = None,
+    ) -> list[list[Entry]]:
         async def work() -> list[list[Entry]]:
             found: list[list[Entry]] = []
-            pages = self.provider.pages(Location.parse(url), recursive=recursive, page_size=page_size)
+            prefix = Location.parse(url)
+            keys = KeyRange(prefix.path, after, until)
+            pages = self.provider.pages(prefix, keys, recursive=recursive, page_size=page_size)
             async for page in pages:
                 found.append(page)
                 if len(found) == most:

@@ -16,7 +16,7 @@ from mediasql.config import Config
 from mediasql.errors import Forbidden, MediaError, NotFound, TransientError, Unsupported
 from mediasql.storage import fetch, loop, store
 from mediasql.storage.location import Location
-from mediasql.storage.providers.base import Entry, ObjectInfo, Provider, Signer
+from mediasql.storage.providers.base import Entry, KeyRange, ObjectInfo, Provider, Signer
 from mediasql.storage.store import Store
 from tests.clock import Clock
 from tests.servers.http import HttpServer
@@ -50,7 +50,9 @@ class Fake(Provider):
     error: Exception | None = None
     signers = 0
 
-    async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
+    async def pages(
+        self, prefix: Location, keys: KeyRange, *, recursive: bool, page_size: int
+    ) -> AsyncIterator[list[Entry]]:
         try:
             for number in range(100):
                 if Fake.error is not None:
@@ -107,7 +109,7 @@ def test_what_is_not_wanted_is_left_out_but_pages_stay(make: Callable[..., Store
     pages = list(make().entries("fake://b/1*.jpg"))
     assert len(pages) == 100
     assert [entry.path for _, page in pages for entry in page] == ["1.jpg", *(f"1{digit}.jpg" for digit in range(10))]
-    assert list(make().entries("fake://b/1*.jpg", narrowed="2")) == []
+    assert list(make().entries("fake://b/1*.jpg", narrowed=KeyRange("2"))) == []
     assert fake.pages_given == 100
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
-from ...storage.providers.base import ObjectInfo
+from ...storage.providers.base import KeyRange, ObjectInfo
 from ..functions import image, properties, timed
 from ..media import Media
 from ..registry import Column, Condition, Session, table
@@ -99,22 +99,54 @@ def media(session: Session, pattern: str, conditions: list[Condition], limit: in
             yield Listed(entry.url, entry.path[len(root) :], entry.info, Media(session, entry.url, entry.info))
 
 
-def _narrowed(conditions: list[Condition], pattern: str, session: Session) -> str | None:
-    """The longest text that all names must start with, to list no more than that; None when no name can match."""
+def _narrowed(conditions: list[Condition], pattern: str, session: Session) -> KeyRange | None:
+    """Return names to list no more than, relative to the directory that the pattern starts in; None for no name."""
     root = session.store.root_url(pattern)
-    found = ""
+    start, after = "", ""
+    until: str | None = None
     for condition in conditions:
-        if condition.value is None:
+        value, operator = condition.value, condition.operator
+        if value is None:
             return None
-        prefix = _PREFIXES[condition.operator](condition.value)
+        if operator in _BOUNDS:
+            bound = _bound(root, condition)
+            if bound is None:
+                continue
+            if operator in ("<", "<="):
+                until = bound if until is None else min(until, bound)
+            else:
+                after = max(after, bound if operator == ">" else _just_before(bound))
+            continue
+        prefix = _PREFIXES[operator](value)
         if condition.column == "url" and prefix is not None:
-            prefix = _below(root, prefix, condition.operator)
-        if prefix is not None and condition.operator == "LIKE":
+            prefix = _below(root, prefix, operator)
+        if prefix is not None and operator == "LIKE":
             prefix = re.split(r"[^\W\d_]", prefix, maxsplit=1)[0]  # LIKE ignores the case of letters, stores do not
-        if prefix is None or not (prefix.startswith(found) or found.startswith(prefix)):
+        if prefix is None or not (prefix.startswith(start) or start.startswith(prefix)):
             return None
-        found = max(found, prefix, key=len)
-    return found
+        start = max(start, prefix, key=len)
+    return KeyRange(start, after, until)
+
+
+_BOUNDS = ("<", "<=", ">", ">=")
+
+
+def _bound(root: str, condition: Condition) -> str | None:
+    """The name that names are compared with; None where the condition tells nothing about names below `root`."""
+    value = condition.value
+    if not isinstance(value, str) or not value.isprintable():
+        return None
+    if condition.column == "name":
+        return value
+    return value[len(root) :] if value.startswith(root) else None
+
+
+def _just_before(name: str) -> str:
+    """A name that `name` follows, with few between them: stores list what comes behind a name, and not that itself."""
+    if not name:
+        return ""
+    last = ord(name[-1]) - 1
+    return name[:-1] if last < ord(" ") or not chr(last).isprintable() else name[:-1] + chr(last) + "\U0010fffd"
 
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)  # the letters that LIKE takes for the same

@@ -28,9 +28,9 @@ from ..imports import importing
 from ..location import Location
 from ..signing import sas, sigv4
 from ..transport.exchange import RetryableError
-from .base import ObjectInfo, Request, Signer, iso_time
+from .base import KeyRange, ObjectInfo, Request, Signer, iso_time
 from .cloud import CloudProvider, error_code, filesystem_class, is_directory_marker, need_object
-from .listing import ListedPage, Span
+from .listing import ListedPage
 
 # Our own requests go out with one SAS token per container, made for an hour and renewed at half of it.
 SAS_SECONDS = 3600
@@ -143,13 +143,13 @@ class AzureProvider(CloudProvider):
             max_seconds=sas.DELEGATION_MAX_SECONDS,
         )
 
-    async def page(self, prefix: Location, span: Span, delimiter: str, token: str | None, size: int) -> ListedPage:
+    async def page(self, prefix: Location, keys: KeyRange, delimiter: str, token: str | None, size: int) -> ListedPage:
         """After "List Blobs" of the Azure Storage REST API reference."""
         parameters = {
             "restype": "container",
             "comp": "list",
             "maxresults": str(max(1, min(size, 5000))),
-            "prefix": span.prefix,
+            "prefix": keys.prefix,
             "delimiter": delimiter,
             "marker": token or "",
         }
@@ -160,7 +160,7 @@ class AzureProvider(CloudProvider):
 
         return await self.listing(prefix, sign, _parse_page)
 
-    def lists_spans(self, prefix: Location) -> bool:
+    def lists_ranges(self, prefix: Location) -> bool:
         """Azure lists from the beginning of a prefix, or from where a page ended."""
         return False
 

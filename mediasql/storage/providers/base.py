@@ -126,6 +126,18 @@ class Signer:
     max_seconds: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """Names that begin with `prefix`, behind `after`, up to `until` and with it, in the order of their UTF-8 bytes."""
+
+    prefix: str = ""
+    after: str = ""
+    until: str | None = None
+
+
+EVERYTHING = KeyRange()
+
+
 class Provider(ABC):
     """A kind of store with one set of options. Its coroutines run on the fetcher's event loop.
 
@@ -224,10 +236,11 @@ class Provider(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
-        """Objects whose path starts with `prefix.path`, a page at a time, in the store's order.
+    def pages(self, prefix: Location, keys: KeyRange, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
+        """Objects whose path starts with `keys.prefix`, which `prefix` is the URL of, a page at a time.
 
-        Not `recursive`: only those without a further '/' behind the prefix. `page_size` is a wish.
+        They come in the store's order. Not `recursive`: only those without a further '/' behind the prefix. `page_size`
+        is a wish, and so are the ends of the range: whoever asks looks again.
         """
 
     async def signer(self, location: Location) -> Signer:

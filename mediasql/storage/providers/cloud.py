@@ -28,8 +28,8 @@ from .. import imports
 from ..location import Location
 from ..transport.exchange import RetryableError
 from ..transport.requests import RETRY_STATUS, status_text
-from .base import Entry, Provider, Request
-from .listing import FULL, ListedPage, Span, listed
+from .base import Entry, KeyRange, Provider, Request
+from .listing import FULL, ListedPage, listed
 
 T = TypeVar("T")
 
@@ -59,19 +59,22 @@ class CloudProvider(Provider):
         self._lock = asyncio.Lock()
 
     @abstractmethod
-    async def page(self, prefix: Location, span: Span, delimiter: str, token: str | None, size: int) -> ListedPage:
+    async def page(self, prefix: Location, keys: KeyRange, delimiter: str, token: str | None, size: int) -> ListedPage:
         """Return one page of a listing; see `listing.ListedPage`."""
 
-    def lists_spans(self, prefix: Location) -> bool:
+    def lists_ranges(self, prefix: Location) -> bool:
         """Return whether names are listed in order, from any name on."""
         return True
 
-    async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
-        async def get(span: Span, delimiter: str, token: str | None) -> ListedPage:
-            return await self.page(prefix, span, delimiter, token, page_size)
+    async def pages(
+        self, prefix: Location, keys: KeyRange, *, recursive: bool, page_size: int
+    ) -> AsyncIterator[list[Entry]]:
+        async def get(keys: KeyRange, delimiter: str, token: str | None) -> ListedPage:
+            return await self.page(prefix, keys, delimiter, token, page_size)
 
-        parallel = page_size >= FULL and self.lists_spans(prefix)
-        found = listed(get, prefix.path, recursive=recursive, parallel=parallel)
+        in_order = self.lists_ranges(prefix)
+        parallel = page_size >= FULL and in_order
+        found = listed(get, keys if in_order else KeyRange(keys.prefix), recursive=recursive, parallel=parallel)
         try:
             async for objects in found:
                 yield [Entry(self.url_at(prefix, name), name, info) for name, info in objects]

@@ -25,9 +25,9 @@ from ...errors import ConfigError, CredentialsError, TransientError
 from ..imports import importing
 from ..location import Location
 from ..signing import goog4, sigv4
-from .base import ObjectInfo, Request, Signer
+from .base import KeyRange, ObjectInfo, Request, Signer
 from .cloud import CloudProvider, filesystem_class, is_directory_marker, need_container, need_object
-from .listing import ListedPage, Span
+from .listing import ListedPage
 
 # A token is renewed when less than this is left of it. google-auth thinks so below 225 s, gcsfs below 300.
 RENEWAL_WINDOW = 330
@@ -129,17 +129,17 @@ class GcsProvider(CloudProvider):
             max_seconds=IAM_MAX_SECONDS if by_iam else goog4.MAX_SECONDS,
         )
 
-    async def page(self, prefix: Location, span: Span, delimiter: str, token: str | None, size: int) -> ListedPage:
+    async def page(self, prefix: Location, keys: KeyRange, delimiter: str, token: str | None, size: int) -> ListedPage:
         """After "Objects: list" of the Cloud Storage JSON API."""
         need_container(prefix)
         parameters = {
-            "prefix": span.prefix,
+            "prefix": keys.prefix,
             "maxResults": str(max(1, min(size, 1000))),
             "fields": "kind,prefixes,items(name,size,updated,etag,contentType),nextPageToken",
             "delimiter": delimiter,
             # Names from the first on, and before the second.
-            "startOffset": f"{span.after}\0" if span.after else "",
-            "endOffset": f"{span.until}\0" if span.until else "",
+            "startOffset": f"{keys.after}\0" if keys.after else "",
+            "endOffset": f"{keys.until}\0" if keys.until else "",
             "pageToken": token or "",
         }
         bucket = goog4.encode_object(prefix.container)

@@ -14,7 +14,7 @@ from ...errors import MediaError, MissingExtra, UnavailableError, UnknownScheme
 from .. import threads
 from ..imports import importing
 from ..location import Location
-from .base import Chunk, Entry, ObjectInfo, Provider, iso_time
+from .base import Chunk, Entry, KeyRange, ObjectInfo, Provider, iso_time
 
 # What fsspec's filesystems call these in `info`.
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
@@ -49,7 +49,9 @@ class GenericProvider(Provider):
         except Exception as error:  # a filesystem of others may raise anything
             raise UnavailableError(f"{location.scheme}: {error or type(error).__name__}") from error
 
-    async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
+    async def pages(
+        self, prefix: Location, keys: KeyRange, *, recursive: bool, page_size: int
+    ) -> AsyncIterator[list[Entry]]:
         files = self._files(prefix, recursive)
         while page := await threads.run(prefix.scheme, lambda: list(islice(files, page_size))):
             yield page

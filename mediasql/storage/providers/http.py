@@ -19,7 +19,7 @@ from ..location import Location
 from ..transport.exchange import RetryableError
 from ..transport.requests import HttpStatusError, refusal
 from ..urls import encoded, is_signed
-from .base import Entry, ObjectInfo, Provider, Request, Signer
+from .base import Entry, KeyRange, ObjectInfo, Provider, Request, Signer
 
 _ASIDE = re.compile(r"[?#]")  # where the path of a URL ends
 _LISTING = 16 * 1024 * 1024  # bytes of a directory page, at most
@@ -82,7 +82,9 @@ class HttpProvider(Provider):
     def glob_path(self, location: Location) -> str:
         return canonical(_ASIDE.split(location.path, maxsplit=1)[0])
 
-    async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
+    async def pages(
+        self, prefix: Location, keys: KeyRange, *, recursive: bool, page_size: int
+    ) -> AsyncIterator[list[Entry]]:
         """What directory pages link to; servers tell neither size nor time there in a form that can be relied on."""
         path = self.glob_path(prefix)
         start = self.url_at(prefix, path)

@@ -16,7 +16,7 @@ from ...errors import UnavailableError, Unsupported
 from .. import threads
 from ..location import Location
 from ..paths import absolute
-from .base import Chunk, Entry, ObjectInfo, Provider, Signer, iso_time
+from .base import Chunk, Entry, KeyRange, ObjectInfo, Provider, Signer, iso_time
 
 # Not to wait for whoever may write into a named pipe. Windows has none among its files.
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -51,7 +51,9 @@ class LocalProvider(Provider):
         with suppress(FileNotFoundError):
             self.policy.check(Location.parse(os.readlink(f"/proc/self/fd/{descriptor}")))
 
-    async def pages(self, prefix: Location, *, recursive: bool, page_size: int) -> AsyncIterator[list[Entry]]:
+    async def pages(
+        self, prefix: Location, keys: KeyRange, *, recursive: bool, page_size: int
+    ) -> AsyncIterator[list[Entry]]:
         files = _files(self.glob_path(prefix), recursive, as_url=_is_url(prefix))
         while page := await threads.run("file", lambda: list(islice(files, page_size))):
             yield page

@@ -22,7 +22,7 @@ from ..location import Location
 from ..signing import profiles, sigv4
 from ..transport import certificates
 from ..transport.exchange import RetryableError, Tls
-from .base import ObjectInfo, Request, Signer
+from .base import KeyRange, ObjectInfo, Request, Signer
 from .cloud import (
     LOOKUP_TIMEOUT,
     CloudProvider,
@@ -31,7 +31,7 @@ from .cloud import (
     is_directory_marker,
     need_object,
 )
-from .listing import ListedPage, Span
+from .listing import ListedPage
 
 # botocore renews temporary credentials when less than this is left of them, if asked.
 RENEWAL_WINDOW = 900
@@ -152,15 +152,15 @@ class S3Provider(CloudProvider):
             max_seconds=sigv4.MAX_SECONDS,
         )
 
-    async def page(self, prefix: Location, span: Span, delimiter: str, token: str | None, size: int) -> ListedPage:
+    async def page(self, prefix: Location, keys: KeyRange, delimiter: str, token: str | None, size: int) -> ListedPage:
         """After ListObjectsV2 of the Amazon S3 API Reference; after ListObjects where a store knows no other."""
         parameters = {
             "list-type": "2",
             "encoding-type": "url",  # XML cannot hold every key
             "max-keys": str(max(1, min(size, 1000))),
-            "prefix": span.prefix,
+            "prefix": keys.prefix,
             "delimiter": delimiter,
-            "start-after": span.after,
+            "start-after": keys.after,
         }
         if token is not None:
             kind, _, value = token.partition(":")
@@ -173,7 +173,7 @@ class S3Provider(CloudProvider):
 
         return await self.listing(prefix, sign, _parse_page)
 
-    def lists_spans(self, prefix: Location) -> bool:
+    def lists_ranges(self, prefix: Location) -> bool:
         """Not the directory buckets of S3 Express, which list in no order."""
         return not prefix.container.endswith("--x-s3")
 
