@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -29,6 +30,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("any machine")
+
+# Shells ignore it for what they start in the background, and Python leaves it so. Some tests are about Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FOREIGN = ("AWS_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "GCSFS_", "AZURE_", "FSSPEC_", "MEDIASQL_", "STORAGE_")
 
