@@ -156,7 +156,9 @@ class Ahead:
             self._awaited = None
             self.waiting.clear()
             self.cancel()
-            self._engine.call(self._abandon, list(self._wanted))
+            # Who asks again does not want to wait for what hangs.
+            owner = self._wanted.get(key)
+            self._engine.call(self._give_up, [other for other, its in list(self._wanted.items()) if its == owner])
             raise
         finally:
             self._asked = time.monotonic()
@@ -242,19 +244,18 @@ class Ahead:
         """Give up everything."""
         self.cancel()
         if self._jobs and not sys.is_finalizing():  # then its thread has ended
-            self._engine.call(self._give_up)
+            self._engine.call(self._give_up, list(self._jobs))
         self._wanted.clear()
         self._outcomes.clear()
 
-    def _give_up(self) -> None:
-        for key in list(self._jobs):
+    def _give_up(self, keys: list[Hashable]) -> None:
+        for key in keys:
             self._cancel(key)
 
     def _abandon(self, keys: list[Hashable]) -> None:
         """Give up what was started; where there is room for others, it may as well go on."""
         if self._active >= self._concurrency:
-            for key in keys:
-                self._cancel(key)
+            self._give_up(keys)
 
     def _cancel(self, key: Hashable) -> None:
         job = self._jobs.pop(key, None)

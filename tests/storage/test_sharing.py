@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -19,9 +22,11 @@ from mediasql.storage.providers.base import Chunk
 from mediasql.storage.store import Store
 from tests.servers.http import HttpServer
 from tests.storage.limited import LimitedServer
-from tests.waiting import eventually
+from tests.waiting import LONG, eventually
 
 pytestmark = pytest.mark.usefixtures("transport")
+
+ROOT = Path(mediasql.__file__).parents[1]
 
 
 @pytest.fixture
@@ -100,18 +105,35 @@ def test_closing_one_connection_leaves_those_of_others(http_server: HttpServer) 
         store.close()
 
 
-def test_the_last_connection_closes_what_they_shared(limited: LimitedServer) -> None:
-    stores = [Store(Config.load(timeout=20)) for _ in range(3)]
-    for n, store in enumerate(stores):
-        assert read(store, f"{limited.url}/{n}.jpg").result(60).data == limited.body
-    assert limited.connections == 1
-    stores[0].close()
-    del store, stores[:2]  # the second is never closed
-    gc.collect()
-    assert read(stores[0], f"{limited.url}/3.jpg").result(60).data == limited.body
-    assert limited.connections == 1
-    stores[0].close()
-    eventually(lambda: limited.connections == 0)
+def test_the_last_connection_closes_what_they_shared(limited: LimitedServer, transport: str) -> None:
+    """In a process of its own, since what else is open in this one shares, too."""
+    code = """
+import gc, sys, mediasql
+def read(con, name): assert con.execute("SELECT length(content(?))", (f"{sys.argv[1]}/{name}.jpg",)).get
+def at(place): print(place, flush=True), sys.stdin.readline()
+cons = [mediasql.connect(timeout=60, transport=sys.argv[2]) for _ in range(3)]
+for n, con in enumerate(cons):
+    read(con, n)
+at("all")
+cons[0].close()
+del con, cons[:2]  # the second is never closed
+gc.collect()
+read(cons[0], 3)
+at("one")
+cons[0].close()
+at("none")
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, limited.url, transport], stdin=PIPE, stdout=PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for place, connections in (("all", 1), ("one", 1), ("none", 0)):
+            assert process.stdout.readline().strip() == place
+            eventually(lambda: limited.connections == connections)  # noqa: B023 - called before the next turn
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert process.wait(LONG) == 0
 
 
 def both(limited: LimitedServer, **second: Any) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import re
 import select
 import socket
 import sys
@@ -53,6 +54,7 @@ _TLS_FAULTS = frozenset(
 )
 # Some of libcurl's codes have no name in pycurl.
 _INVALID = frozenset({pycurl.E_UNSUPPORTED_PROTOCOL, _E_WEIRD_SERVER_REPLY, _E_TOO_LARGE})
+_MILLISECONDS = re.compile(r" after \d+ ms")  # would make every message another
 _BROKEN = frozenset({pycurl.E_PARTIAL_FILE, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING})
 
 
@@ -383,7 +385,7 @@ class CurlEngine(Engine):
             left, good, bad = self._multi.info_read()
             for curl, code, message in [*((curl, 0, "") for curl in good), *bad]:
                 try:
-                    self._done(curl.slot, code, message)
+                    self._done(curl.slot, code, _MILLISECONDS.sub("", message))
                 except Exception:  # as above
                     log.exception("a mistake in mediasql's transport")
             if not left:
