@@ -13,7 +13,7 @@ demo: venv ## a tour of mediasql over sample S3, GCS and web servers on this mac
 	$(BIN)/python -m tests.store -- $(BIN)/python sql_examples/demo.py
 
 test: venv servers ## all tests, against real servers on this machine; ARGS='-k s3 -n 0' is passed on
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 bench: venv servers ## how fast it is, against baselines; ARGS='--only images --repeat 1' is passed on
 	$(BIN)/python -m benchmarks $(ARGS)

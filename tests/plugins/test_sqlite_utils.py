@@ -21,16 +21,11 @@ from mediasql.sql.loadable import loading
 from tests import store
 from tests.servers.http import HttpServer
 from tests.sql.conftest import Web, picture
+from tests.sqlite_utils_program import run
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("loadable")
 PROGRAM = [sys.executable, "-m", "sqlite_utils"]
-
-
-def run(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *map(str, arguments)], input=text, capture_output=True, text=True, timeout=300, check=False
-    )
 
 
 def output(*arguments: object, text: str = "") -> str:

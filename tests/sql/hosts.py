@@ -20,6 +20,7 @@ import sqlalchemy
 
 import mediasql
 from mediasql.sql.loadable import build
+from tests import sqlite_utils_program
 from tests.servers import datasette as datasette_program
 
 Rows = list[tuple[str | None, ...]]
@@ -53,7 +54,6 @@ except Exception as error:
     sys.exit(str(error))
 """
 
-BIN = Path(sys.executable).parent
 
 C = r"""
 #include <dlfcn.h>
@@ -163,8 +163,7 @@ def sqlite_utils(database: str, statements: list[str]) -> list[Rows]:
     _need_no_connection_in_common(statements)
     found = []
     for statement in statements:
-        command = (str(BIN / "sqlite-utils"), "query", database, statement, "--arrays")
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        done = sqlite_utils_program.run("query", database, statement, "--arrays")
         if done.returncode or _WARNING.sub("", done.stderr):
             raise HostError(f"{done.stderr} (status {done.returncode})")
         gives_rows = statement.startswith(("SELECT", "WITH", "PRAGMA")) or "RETURNING" in statement

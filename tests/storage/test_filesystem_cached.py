@@ -45,7 +45,7 @@ class Written(MediaFileSystem):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(target_protocol="s3", target_options=options)
-        self.direct = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True, **options)
+        self.direct = fsspec.filesystem("s3", use_listings_cache=False, **options)
         self.got: set[str] = set()
         for name in ("makedirs", "touch", "pipe", "rm"):
             setattr(self, name, getattr(self.direct, name))
