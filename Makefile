@@ -12,6 +12,8 @@ help: ## show this list
 demo: venv ## a tour of mediasql over sample S3, GCS and web servers on this machine
 	$(BIN)/python -m tests.store -- $(BIN)/python sql_examples/demo.py
 
+# Python is started hundreds of times, and would compile mediasql each time.
+test: export PYTHONDONTWRITEBYTECODE =
 test: venv servers ## all tests, against real servers on this machine; ARGS='-k s3 -n 0' is passed on
 	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 

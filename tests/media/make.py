@@ -202,11 +202,16 @@ def _sound(output: OutputContainer, codec: str, sample_rate: int, channels: int)
     return stream
 
 
+@functools.cache
+def _second(rate: int) -> bytes:
+    return struct.pack(f"<{rate}h", *(round(8000 * math.sin(880 * math.pi * n / rate)) for n in range(rate)))
+
+
 def _sine(output: OutputContainer, stream: av.AudioStream, seconds: float) -> None:
     """Encode a sine of 440 Hz, resampled to what the encoder takes, in frames of the size it takes."""
     rate = stream.rate
     total = round(seconds * rate)
-    wave = struct.pack(f"<{rate}h", *(round(8000 * math.sin(880 * math.pi * n / rate)) for n in range(rate)))
+    wave = _second(rate)
     size = stream.frame_size or 1024
     resampler = AudioResampler(stream.format.name, stream.layout.name, rate, frame_size=size)
     done = 0
