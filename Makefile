@@ -38,7 +38,8 @@ venv: .venv/made ## .venv with mediasql and the development tools
 .venv/made: pyproject.toml setup.py
 	@echo "making .venv: installing mediasql and its test dependencies, takes one to three minutes"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip # old ones take minutes to resolve
+	$(BIN)/pip install --quiet --no-compile -e '.[dev]' # Python compiles what is imported
 	touch $@
 
 servers: ## what the tests need beyond Python: nginx, sqlite3, Perl's DBD::SQLite, a C compiler, Chromium, Azurite

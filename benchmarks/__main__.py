@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import __doc__ as about
-from benchmarks import cold, loadable, report, signing, small, warm
+from benchmarks import cold, loadable, report, signing, small, stores, warm
 from benchmarks.corpus import SMALL, Recipe, corpus
 from benchmarks.runs import Bench, serving
 
-PARTS = {**cold.PARTS, **small.PARTS, **warm.PARTS, **loadable.PARTS, **signing.PARTS}
+PARTS = {**cold.PARTS, **small.PARTS, **stores.PARTS, **warm.PARTS, **loadable.PARTS, **signing.PARTS}
 
 
 def parser() -> argparse.ArgumentParser:

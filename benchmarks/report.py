@@ -28,6 +28,10 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "per_second": ("per s", "{:,.0f}".format),
     "x_limit": ("x limit", "{:.2f}".format),
     "x_download": ("x download", "{:.1f}".format),
+    "x_threads": ("x s3fs", "{:.1f}".format),
+    "x_boto3": ("x boto3", "{:.1f}".format),
+    "first": ("first row", "{:.3g}".format),
+    "growth": ("MB more", "{:.0f}".format),
     "x_off": ("x off", "{:.2f}".format),
     "x_bound": ("x bound", "{:.2f}".format),
     "failed": ("failed", str),
@@ -139,6 +143,7 @@ def over(scheme: str, case: str, *, least_ms: float = 30, most_ms: float = 100) 
 
 OURS, ECONOMY = distant("mediasql"), distant("mediasql, economy")
 TLS, HTTP = over("https", "mediasql"), over("http", "mediasql")
+SIGNED, LISTED = over("https", "signed"), case("listed")
 TEN = case("nginx, 10 connections")
 FAR = over("http", "mediasql", least_ms=100, most_ms=1000)
 HOST_CALL, HOST_SCAN = case("warm call, extension"), distant("first scan, extension")
@@ -150,6 +155,9 @@ TARGETS = [
     Target("images, economy: of bare aiohttp, at least", "images", ECONOMY, "x_limit", at_least=0.9),
     Target("videos: of bare aiohttp, at least", "videos", OURS, "x_limit", at_least=0.9),
     Target("audio: of bare aiohttp, at least", "audio", OURS, "x_limit", at_least=0.85),
+    Target("S3, signed, TLS: times s3fs, 64 threads and Pillow, at least", "store", SIGNED, "x_threads", at_least=10),
+    Target("listing 100,000 keys: times boto3, at least", "listing", LISTED, "x_boto3", at_least=6),
+    Target("listing 100,000 keys: seconds to the first row, at most", "listing", LISTED, "first", at_most=0.3),
     Target("small servers: files without a value, at most", "small", every, "failed", at_most=0),
     Target("small server: against read-ahead off, at most", "small", case("http.server"), "x_off", at_most=1.0),
     Target("ten connections: of what they allow, at least", "small", TEN, "x_bound", at_least=0.5),

@@ -8,7 +8,7 @@ import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, lru_cache
 from html import unescape
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote, unquote_to_bytes, urljoin, urlsplit
@@ -55,7 +55,7 @@ class HttpProvider(Provider):
         url = _ASIDE_FRAGMENT.sub("", location.url)
         try:
             if not at:
-                host = urlsplit(f"//{location.container}").hostname or ""
+                host = _host(location.container)
                 if is_signed(url):  # stores refuse a request that is authorised in two ways
                     return Request(encoded(url), self._headers)
                 headers = self._headers
@@ -186,6 +186,11 @@ def _is_in(link: str, root: str) -> bool:
 def _leads_to(link: str, start: str) -> bool:
     """Whether `link` is a directory on the way to `start`."""
     return link.endswith("/") and start.startswith(link)
+
+
+@lru_cache(1024)
+def _host(authority: str) -> str:
+    return urlsplit(f"//{authority}").hostname or ""
 
 
 def _basic(user: str, password: str) -> str:

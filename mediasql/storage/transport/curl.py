@@ -100,7 +100,7 @@ class _Slot:
             (pycurl.USERAGENT, AGENT),
             (pycurl.DNS_CACHE_TIMEOUT, int(2 * ADDRESS_SECONDS)),  # `names` looks them up again before that
             (pycurl.MAXAGE_CONN, IDLE_SECONDS),
-            (pycurl.HEADERFUNCTION, self._on_header),
+            (pycurl.HEADERFUNCTION, self.lines.append),
             (pycurl.WRITEFUNCTION, self._on_body),
             (pycurl.PREREQFUNCTION, self._on_connected),
             (pycurl.SOCKOPTFUNCTION, self._on_socket),
@@ -112,7 +112,7 @@ class _Slot:
 
     def prepare(self, exchange: Exchange, job: Job) -> None:
         self.exchange, self.job, self.place = exchange, job, exchange.place
-        self.error, self.lines, self.connected = None, [], False
+        self.error, self.connected = None, False
         curl = self.curl
         curl.setopt(pycurl.URL, exchange.url)
         curl.setopt(pycurl.HTTPHEADER, [_field(name, value) for name, value in exchange.headers.items()])
@@ -137,10 +137,7 @@ class _Slot:
         elif exchange.data is not None:
             self.curl.setopt(pycurl.HTTPGET, 1)
         self.exchange = self.job = self.place = self.error = None
-        self.lines = []
-
-    def _on_header(self, line: bytes) -> None:
-        self.lines.append(line)
+        self.lines.clear()
 
     def _on_body(self, data: bytes) -> int | None:
         exchange = self.exchange

@@ -154,7 +154,15 @@ class Response:
 
     def feed(self, data: bytes) -> bool:
         """Take bytes of the body. Returns whether to go on: what ends here lets the connection be used again."""
-        return self._take(data if self._decoder is None else self._decoder.decode(data))
+        if self._decoder is not None:
+            return self._take(self._decoder.decode(data))
+        at = self.received
+        reached = at + len(data)
+        if self._start <= at and reached < self._end:  # nearly all
+            self._parts.append(data)
+            self.received = reached
+            return True
+        return self._take(data)
 
     def _take(self, data: bytes) -> bool:
         at = self.received
@@ -230,19 +238,20 @@ def parse_head(lines: list[bytes]) -> tuple[str, int, Headers]:
 
     Raises RetryableError for what is no head, or not all of one.
     """
-    first = next((at for at in range(len(lines) - 1, -1, -1) if lines[at].startswith(b"HTTP/")), None)
-    line = _STATUS_LINE.match(lines[first]) if first is not None else None
+    first = len(lines) - 1
+    while first >= 0 and not lines[first].startswith(b"HTTP/"):
+        first -= 1
+    line = _STATUS_LINE.match(lines[first]) if first >= 0 else None
     if line is None:
         raise RetryableError("not a valid HTTP answer: it has no status line")
-    assert first is not None
     found = Headers()
     for raw in lines[first + 1 :]:
-        if raw in (b"\r\n", b"\n"):
-            return line[1].decode(), int(line[2]), found
         name, separator, value = raw.decode("utf-8", "surrogateescape").partition(":")
         if separator:
             lower, value = name.strip().lower(), value.strip(" \t\r\n")
-            found[lower] = f"{dict.__getitem__(found, lower)}, {value}" if lower in found else value
+            found[lower] = f"{found[lower]}, {value}" if lower in found else value
+        elif raw in (b"\r\n", b"\n"):
+            return line[1].decode(), int(line[2]), found
     raise RetryableError("the connection broke in the head of the answer")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -35,12 +36,11 @@ class Names:
 
     def needed(self, url: str) -> tuple[str, int] | None:
         """Return the host and port of `url` if they have to be looked up; None for an address, and what is known."""
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
-        if not host or literal(host) is not None:
+        name = _name(url[: url.find("/", url.find("://") + 3)] if url.count("/") > 2 else url)
+        if name is None:
             return None
-        known = self._known.get((host, port))
-        return None if known is not None and known[0] > time.monotonic() else (host, port)
+        known = self._known.get(name)
+        return None if known is not None and known[0] > time.monotonic() else name
 
     def addresses(self, host: str) -> list[str]:
         """Return what was found for a host, on any of its ports."""
@@ -79,6 +79,14 @@ class Names:
     def forget(self) -> None:
         """Look everything up again."""
         self._known.clear()
+
+
+@lru_cache(1024)
+def _name(origin: str) -> tuple[str, int] | None:
+    """The host and port of a URL without path; None where the host is an address."""
+    parts = urlsplit(origin)
+    host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
+    return (host, port) if host and literal(host) is None else None
 
 
 def _addresses(host: str, port: int) -> list[str]:

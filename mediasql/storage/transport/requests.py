@@ -65,7 +65,7 @@ class HttpStatusError(Exception):
 
 
 class Requests:
-    """Makes requests with one set of time limits, and the environment's proxies and certificates.
+    """Makes requests with one set of time limits, and the proxies and certificates of the environment as it is now.
 
     connect  seconds that a connection may take
     silence  seconds without a byte after which an answer is given up
@@ -75,6 +75,7 @@ class Requests:
         # Half of the time at most, so that there is time for another attempt.
         self.connect, self.silence = min(CONNECT_TIMEOUT, timeout / 2), min(SILENCE_TIMEOUT, timeout / 2)
         self._proxies = Proxies()
+        self._tls: Tls = certificates.from_environment()
 
     def send(
         self,
@@ -96,7 +97,7 @@ class Requests:
         ForbiddenByPolicy where it does, RetryableError, SetupError, and UnavailableError for what cannot be requested.
         """
         url, headers = request.url, dict(request.headers)
-        tls: Tls = request.tls or certificates.from_environment()
+        tls = request.tls or self._tls
         ends = time.monotonic() + total
         for hop in range(redirects + 1):
             try:
