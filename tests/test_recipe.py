@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import pytest
 
 import mediasql
@@ -72,6 +73,7 @@ def test_the_readme_shows_each_session(name: str) -> None:
     assert f"<!-- begin session {name} -->" in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.skipif(not av.__version__.startswith("18."), reason="FFmpeg 9 writes the films of the examples otherwise")
 def test_the_readme_says_what_running_it_prints() -> None:
     # In a process of its own, since TLS takes its certificates from the environment when it is first used.
     command = [sys.executable, "-m", "tests.readme", "--check"]

@@ -112,7 +112,9 @@ def _drawn(frame: Any, pixel: Any, box: tuple[int, int]) -> Any:
     turned = int(frame.rotation) % 180 == 90
     inner = box[::-1] if turned else box
     scale = min(1.0, inner[0] / wide, inner[1] / high)
-    image = frame.to_image(width=max(1, round(wide * scale)), height=max(1, round(high * scale)))
+    # PyAV keeps a scaler for each thread. One with threads of its own waits for them when it is freed, also in a forked
+    # child, which does not have them.
+    image = frame.to_image(width=max(1, round(wide * scale)), height=max(1, round(high * scale)), threads=1)
     return image.rotate(int(frame.rotation), expand=True)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import random
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import av
 import pytest
@@ -17,6 +20,7 @@ from mediasql.media.sparse import SparseFile
 from mediasql.media.thumbnail import thumbnail
 from tests.media import make
 from tests.media.headers.pictures import exif, picture
+from tests.waiting import LONG
 
 
 def opened(data: bytes) -> Image.Image:
@@ -195,3 +199,27 @@ def test_damaged_files_raise_nothing_else() -> None:
                 damaged[numbers.randrange(len(damaged))] = numbers.randrange(256)
             with suppress(DecodeError):
                 assert len(thumbnail(bytes(damaged), 40, 40)) <= 10 * 1024
+
+
+def test_a_process_that_drew_films_may_fork(tmp_path: Path) -> None:
+    """A scaler may have threads, which are not in the child; freeing it must not wait for them."""
+    code = """
+import os, sys, threading
+from mediasql.media.thumbnail import thumbnail
+film = open(sys.argv[1], "rb").read()
+drawn, end = threading.Event(), threading.Event()
+def draw():
+    assert thumbnail(film, 64, 64)
+    drawn.set()
+    end.wait()
+threading.Thread(target=draw, daemon=True).start()
+drawn.wait()
+child = os.fork()
+if not child:
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+    (tmp_path / "film.mp4").write_bytes(make.video(size=(640, 480)))
+    command = [sys.executable, "-c", code, str(tmp_path / "film.mp4")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=False)
+    assert (done.stdout, done.returncode) == ("0\n", 0)

@@ -35,8 +35,11 @@ class Authority:
         self, name: x509.Name, key: ec.EllipticCurvePublicKey, *, until: datetime.timedelta = 2 * _DAY
     ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
+        ours = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(ours, critical=False)  # Python 3.13 and later insist on it
             .subject_name(name)
             .issuer_name(self._name)
             .public_key(key)

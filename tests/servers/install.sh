@@ -8,6 +8,7 @@ missing=()
 command -v nginx >/dev/null || missing+=(nginx)
 [ -e /usr/lib/nginx/modules/ngx_http_echo_module.so ] || missing+=(libnginx-mod-http-echo)
 command -v sqlite3 >/dev/null || missing+=(sqlite3)
+command -v curl >/dev/null || missing+=(curl)
 command -v "${CC:-cc}" >/dev/null || missing+=(gcc libc6-dev)
 command -v valgrind >/dev/null || missing+=(valgrind libc6-dbg) # it knows nothing of the C library without
 perl -MDBD::SQLite -e 1 2>/dev/null || missing+=(libdbd-sqlite3-perl)
