@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -55,15 +56,13 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def environment() -> Row:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
+    describe = ["git", "describe", "--always", "--dirty"]
+    commit = ""
+    if shutil.which("git"):
+        done = subprocess.run(describe, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+        commit = done.stdout.strip()
     return {
-        "commit": commit.stdout.strip() or None,
+        "commit": commit or None,
         "python": platform.python_version(),
         "sqlite": apsw.sqlite_lib_version(),
         "cores": os.cpu_count(),

@@ -92,7 +92,8 @@ def test_other_hosts_cannot_be_reached(server: WebServer) -> None:
 
 
 def test_misbehaviour_works_in_tls(server: WebServer) -> None:
-    with pytest.raises(http.client.IncompleteRead):
+    # What was sent before a reset may arrive, or not.
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
         ask(tunnel(server, trusting(server)), "/reset/images/a%20b.jpg")
     with pytest.raises(http.client.IncompleteRead):
         ask(tunnel(server, trusting(server)), "/short/images/a%20b.jpg")

@@ -103,10 +103,10 @@ def program(*command: str, text: str, **more: str) -> str:
 
 def shell(database: str, statements: list[str], **more: str) -> list[Rows]:
     """Debian's `sqlite3`."""
-    script = "".join(f"{statement};\nSELECT 'end' AS marker;\n" for statement in statements)
+    script = "PRAGMA trusted_schema = ON;\n"  # newer ones begin with OFF
+    script += "".join(f"{statement};\nSELECT 'end' AS marker;\n" for statement in statements)
     out = program(
         *("sqlite3", "-bail", "-json"),
-        *("-cmd", "PRAGMA trusted_schema = ON"),  # newer ones begin with OFF
         *("-cmd", f".load {mediasql.loadable_path()}"),
         database,
         text=script,

@@ -209,7 +209,7 @@ print $db->selectrow_array($statement), "\n";
 def read_only_shell(path: Path, statement: str) -> str:
     load = f".load {mediasql.loadable_path()}"
     trust = "PRAGMA trusted_schema = ON"  # newer ones begin with OFF
-    return program("sqlite3", "-bail", "-readonly", "-cmd", trust, "-cmd", load, str(path), text=f"{statement};")
+    return program("sqlite3", "-bail", "-readonly", "-cmd", load, str(path), text=f"{trust}; {statement};")
 
 
 def read_only_perl(path: Path, statement: str) -> str:

@@ -35,6 +35,7 @@ def test_memory_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for number in range(3):
         (tmp_path / f"{number}.jpg").write_bytes(picture(100 + number, 50))
     script = f"""
+        PRAGMA trusted_schema = ON;
         SELECT width('{tmp_path}/1.jpg'), typeof(content('{tmp_path}/1.jpg')), width(NULL), url_ext('x.png');
         CREATE TABLE t(image, w AS (width(image)));
         INSERT INTO t(image) VALUES ('{tmp_path}/2.jpg'), ('nowhere.jpg');
@@ -47,9 +48,8 @@ def test_memory_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         SELECT sum(w) FROM t;
     """
     watched = ["valgrind", "--xml=yes", f"--xml-file={tmp_path}/found.xml", "--leak-check=full"]
-    begins = ["-cmd", "PRAGMA trusted_schema = ON", "-cmd", f".load {library.with_suffix('')}"]
     done = subprocess.run(
-        [*watched, "sqlite3", *begins, ":memory:"],
+        [*watched, "sqlite3", "-cmd", f".load {library.with_suffix('')}", ":memory:"],
         input=script,
         capture_output=True,
         text=True,
