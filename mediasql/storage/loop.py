@@ -26,8 +26,8 @@ _DECODERS = 2 * (os.cpu_count() or 1)
 _WORKERS = os.cpu_count() or 1
 _LONGEST_DECODING = 5.0  # seconds that the end of Python waits for what cannot be given up
 # A collection keeps the GIL, however long it takes, so that others see one under way when it begins and ends at most,
-# unless it waits.
-_LOOKS = 20  # one every _POLL, at which somebody sees the same collection
+# unless it waits; or runs Python, which may wait for the GIL itself, on a busy machine for more than a second.
+_LOOKS = 100  # one every _POLL, at which somebody sees the same collection
 
 _lock = forking.lock()
 _loop: asyncio.AbstractEventLoop | None = None
