@@ -187,31 +187,30 @@ class Script:
         return self._guarded(lambda: list(self._con.execute(sql)))
 
 
-seen: Counter[str] = Counter()
+def test_the_same_as_when_everything_is_computed() -> None:
+    seen: Counter[str] = Counter()
 
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(sorted(KINDS)), st.integers(0, 2**48))
+    def the_same(kind: str, seed: int) -> None:
+        pick = random.Random(seed)
+        script = []
+        for _ in range(pick.randrange(4, 16)):
+            what = pick.choice(["open", "next", "next", "write", "write"])
+            script.append((what, pick.randrange(2), pick.choice(WRITES if what == "write" else READS)))
+        lazy, always = make(kind), make(kind, always=True)
+        try:
+            one, other = Script(lazy), Script(always)
+            for step in script:
+                found, expected = one.do(*step), other.do(*step)
+                assert found == expected, (seed, script, step)
+                seen[f"{step[0]} {'raised' if isinstance(found, str) and found.endswith('Error') else 'fine'}"] += 1
+            rows = "SELECT k, url, note, v, x FROM t ORDER BY k"
+            assert lazy.run(rows) == always.run(rows), (seed, script)
+        finally:
+            lazy.close()
+            always.close()
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(sorted(KINDS)), st.integers(0, 2**48))
-def test_the_same_as_when_everything_is_computed(kind: str, seed: int) -> None:
-    pick = random.Random(seed)
-    script = []
-    for _ in range(pick.randrange(4, 16)):
-        what = pick.choice(["open", "next", "next", "write", "write"])
-        script.append((what, pick.randrange(2), pick.choice(WRITES if what == "write" else READS)))
-    lazy, always = make(kind), make(kind, always=True)
-    try:
-        one, other = Script(lazy), Script(always)
-        for step in script:
-            found, expected = one.do(*step), other.do(*step)
-            assert found == expected, (seed, script, step)
-            seen[f"{step[0]} {'raised' if isinstance(found, str) and found.endswith('Error') else 'fine'}"] += 1
-        rows = "SELECT k, url, note, v, x FROM t ORDER BY k"
-        assert lazy.run(rows) == always.run(rows), (seed, script)
-    finally:
-        lazy.close()
-        always.close()
-
-
-def test_most_of_the_random_statements_were_executed() -> None:
+    the_same()
     assert seen["write fine"] > seen["write raised"]
     assert seen["next fine"] > seen["next raised"]
