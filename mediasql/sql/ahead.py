@@ -244,7 +244,7 @@ class Ahead:
         """Give up everything."""
         self.cancel()
         if self._jobs and not sys.is_finalizing():  # then its thread has ended
-            self._engine.call(self._give_up, list(self._jobs))
+            self._engine.call(lambda: self._give_up(list(self._jobs)))  # there, where one may be beginning now
         self._wanted.clear()
         self._outcomes.clear()
 

@@ -134,6 +134,7 @@ _BOUNDS = ("<", "<=", ">", ">=")
 def _bound(root: str, condition: Condition) -> str | None:
     """The name that names are compared with; None where the condition tells nothing about names below `root`."""
     value = condition.value
+    # Stores answer in XML, which has no control characters.
     if not isinstance(value, str) or not value.isprintable():
         return None
     if condition.column == "name":

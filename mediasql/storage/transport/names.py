@@ -36,7 +36,7 @@ class Names:
 
     def needed(self, url: str) -> tuple[str, int] | None:
         """Return the host and port of `url` if they have to be looked up; None for an address, and what is known."""
-        name = _name(url[: url.find("/", url.find("://") + 3)] if url.count("/") > 2 else url)
+        name = _name("/".join(url.split("/", 3)[:3]))
         if name is None:
             return None
         known = self._known.get(name)
