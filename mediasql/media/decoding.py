@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -11,7 +10,8 @@ from typing import IO, Any, TypeVar, cast
 
 from ..errors import TransientError
 from ..storage import loop
-from ..storage.transport.jobs import Engine, Job, Steps
+from ..storage.transport.engines import engine
+from ..storage.transport.jobs import Engine, Job, Steps, jobs_of
 from .sparse import Segments, SparseFile
 
 T = TypeVar("T")
@@ -122,39 +122,5 @@ def decoding(
 async def decoded(
     load: Callable[[int, int], Awaitable[bytes]], size: int | None, known: Segments, work: Callable[[IO[bytes]], T]
 ) -> T:
-    """What `work`, in a thread, makes of a file of which it reads what it wants.
-
-    A read that fails looks to decoders like the end of the file, and raises when they are done: they would swallow
-    the exception, or keep it for the next file that they open.
-    """
-    here = asyncio.get_running_loop()
-    reads: list[Future[bytes]] = []
-    failures: list[BaseException] = []
-
-    async def loaded(start: int, stop: int) -> bytes:
-        return await load(start, stop)
-
-    def fetch(start: int, stop: int) -> bytes:
-        if failures:
-            return b""
-        reads.append(asyncio.run_coroutine_threadsafe(loaded(start, stop), here))
-        try:
-            return reads[-1].result()
-        except BaseException as error:
-            failures.append(error)
-            return b""
-
-    def run() -> T:
-        try:
-            return work(cast(IO[bytes], SparseFile(fetch, size, known)))
-        finally:
-            if failures:
-                raise failures[0]
-
-    try:
-        return await loop.in_decoder(run)
-    except asyncio.CancelledError:
-        failures.append(TransientError("given up"))  # so that the thread, too, comes to its end
-        for read in reads[-1:]:
-            read.cancel()
-        raise
+    """The same where `load` is a coroutine function."""
+    return await engine().run(decoding(jobs_of(load), size, known, work))

@@ -5,7 +5,6 @@ Asks for as little as the question needs: one bounded read of the head, then the
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import IO
 from ..errors import DecodeError, MediaError, TransientError
 from ..storage.providers.base import Chunk, ObjectInfo, changed
 from ..storage.transport.engines import engine
-from ..storage.transport.jobs import Await, Steps
+from ..storage.transport.jobs import Steps, jobs_of
 from .decoding import decoding
 from .headers import GiveUp, Span, recognise
 from .image import read_image
@@ -103,16 +102,7 @@ async def probe(
     read: Callable[[int, int], Awaitable[Chunk]], *, extension: str = "", want: Want = Want.HEADER, plan: Plan = FAST
 ) -> Answer:
     """Return what `probe_job` gives for a `read` that is a coroutine function, as those of the cache are."""
-    here = asyncio.get_running_loop()
-
-    async def awaited(start: int, stop: int) -> Chunk:
-        return await read(start, stop)
-
-    def job(start: int, stop: int) -> Steps[Chunk]:
-        chunk: Chunk = yield Await(awaited(start, stop), loop=here)
-        return chunk
-
-    return await engine().run(probe_job(job, extension=extension, want=want, plan=plan))
+    return await engine().run(probe_job(jobs_of(read), extension=extension, want=want, plan=plan))
 
 
 def probe_job(read: Read, *, extension: str = "", want: Want = Want.HEADER, plan: Plan = FAST) -> Steps[Answer]:

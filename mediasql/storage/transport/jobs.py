@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Generator, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from .. import loop as event_loop
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .limiter import AdaptiveLimiter
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Steps = Generator["Operation", Any, T]
 
@@ -267,6 +268,20 @@ class Await(_Elsewhere):
 
     def submit(self) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._coroutine, self._loop or event_loop.get())
+
+
+def jobs_of(call: Callable[P, Awaitable[T]]) -> Callable[P, Steps[T]]:
+    """Return what makes jobs of a coroutine function, which runs on the loop that is running now."""
+    here = asyncio.get_running_loop()
+
+    async def awaited(*arguments: P.args, **options: P.kwargs) -> T:
+        return await call(*arguments, **options)
+
+    def job(*arguments: P.args, **options: P.kwargs) -> Steps[T]:
+        found: T = yield Await(awaited(*arguments, **options), loop=here)
+        return found
+
+    return job
 
 
 class InThread(_Elsewhere):
