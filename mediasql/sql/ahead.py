@@ -150,16 +150,6 @@ class Ahead:
             if called:
                 loop.get().call_soon_threadsafe(self._workshop.urge, key)
             self._wait(key, check, more)
-        except GivenUp:
-            raise
-        except BaseException:  # also what a signal raises, wherever that is
-            self._awaited = None
-            self.waiting.clear()
-            self.cancel()
-            # Who asks again does not want to wait for what hangs.
-            owner = self._wanted.get(key)
-            self._engine.call(self._give_up, [other for other, its in list(self._wanted.items()) if its == owner])
-            raise
         finally:
             self._asked = time.monotonic()
             self._awaited = None
@@ -187,6 +177,14 @@ class Ahead:
                 self.waiting.look()
             if not self._arrived.wait(_POLL):
                 check()
+
+    def give_up(self, *owners: Hashable) -> None:
+        """Nobody comes any more for what is on its way for these executions; None stands for what is for none. Who asks
+        again does not want to wait for what hangs."""
+        self._awaited = None
+        self.waiting.clear()
+        self.cancel()
+        self._engine.call(self._give_up, [key for key, owner in list(self._wanted.items()) if owner in owners])
 
     def adopt(self, key: Hashable) -> None:
         """It is on its way for an execution that ended, and now for whoever waits for it."""

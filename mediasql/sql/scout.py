@@ -123,6 +123,13 @@ class Scout:
 
     def answer(self, wanted: Wanted) -> Outcome:
         """The answer to a call that has none at hand: on its way already, or fetched with those that follow it."""
+        try:
+            return self._answer(wanted)
+        except BaseException:  # an interrupt, also what a signal raises, wherever that is
+            self._ahead.give_up(self._ahead.owner(wanted.key), self.identity)
+            raise
+
+    def _answer(self, wanted: Wanted) -> Outcome:
         if self.executions is not None:
             self._look_ahead(wanted)
         owner, asked = self._ahead.owner(wanted.key), time.monotonic()

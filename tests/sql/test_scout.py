@@ -531,8 +531,8 @@ def test_an_interrupt_ends_the_wait(many: HttpServer) -> None:
     con.close()
 
 
-def test_a_signal_ends_the_wait(many: HttpServer) -> None:
-    """Ctrl-C: Python raises wherever it is, and what waits in the queue is not asked for any more."""
+def test_a_signal_ends_the_wait(many: HttpServer, clock: Clock) -> None:
+    """Ctrl-C: Python raises wherever it is; where that is not ours, whoever has not asked for a while wants no more."""
     con = mediasql.connect(timeout=600, concurrency=AT_ONCE)
     table(con, [f"{url}?{turn}" for turn in range(20) for url in urls(many, FILES, "held/")])
 
@@ -548,6 +548,28 @@ def test_a_signal_ends_the_wait(many: HttpServer) -> None:
         with pytest.raises(KeyboardInterrupt):
             con.execute("SELECT sum(width(image)) FROM t").fetchall()
         ended.set()
+    clock.move(1)
+    nothing_more_is_asked_for(many)
+    assert con.execute("SELECT width(image) FROM t WHERE k = 3").get == 102
+    con.close()
+
+
+@pytest.mark.parametrize("call", [1, 2, 30, 60])
+def test_a_signal_while_it_is_scouted(many: HttpServer, clock: Clock, call: int) -> None:
+    """What was foreseen until then is given up at once, whether the statement waits for it yet or not."""
+    con = mediasql.connect(timeout=600, concurrency=AT_ONCE)
+    table(con, urls(many, FILES, "held/"))
+    calls = iter(range(FILES * 2))
+
+    def pressed(value: str) -> str:
+        if next(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return value
+
+    con.create_scalar_function("pressed", pressed, 1, deterministic=True)
+    clock.stop()
+    with soon(), pytest.raises(KeyboardInterrupt):
+        con.execute("SELECT sum(width(pressed(image))) FROM t").fetchall()
     nothing_more_is_asked_for(many)
     assert con.execute("SELECT width(image) FROM t WHERE k = 3").get == 102
     con.close()

@@ -70,13 +70,13 @@ class Previews:
         """What these come to, all on their way at the same time; the same one is made once."""
         ahead, check = self._session.ahead, self._session.check
         different = {item.key: item for item in wanted if isinstance(item, Wanted)}
-        ahead.start(list(different.values()))
         outcomes: dict[Hashable, Outcome] = {}
         try:
+            ahead.start(list(different.values()))
             for key in different:
                 outcomes[key] = ahead.take(key, check)[1]
         except BaseException:
-            ahead.cancel()
+            ahead.give_up(None)
             raise
         return [outcomes[item.key] if isinstance(item, Wanted) else item for item in wanted]
 
