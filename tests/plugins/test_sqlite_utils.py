@@ -18,10 +18,9 @@ from sqlite_utils.cli import cli
 
 import mediasql
 from mediasql.sql.loadable import loading
-from tests import store
+from tests import forked, store
 from tests.servers.http import HttpServer
 from tests.sql.conftest import Web, picture
-from tests.sqlite_utils_program import run
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("loadable")
@@ -30,7 +29,7 @@ PROGRAM = [sys.executable, "-m", "sqlite_utils"]
 
 def output(*arguments: object, text: str = "") -> str:
     """What it prints, when it has nothing to complain about."""
-    done = run(*arguments, text=text)
+    done = forked.run("sqlite-utils", *arguments, text=text)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -101,7 +100,7 @@ def test_inserting_references_asks_for_nothing(database: Path, web: Web) -> None
 def test_a_stored_column(database: Path, tmp_path: Path, web: Web) -> None:
     other = tmp_path / "other.db"
     shutil.copy(database, other)
-    done = run("media", "add-column", database, "photos", "w", "width(image)")
+    done = forked.run("sqlite-utils", "media", "add-column", database, "photos", "w", "width(image)")
     assert (done.returncode, done.stdout) == (0, "Added 6 column values with 2 errors\n")
     assert done.stderr.splitlines() == [
         f"{web.server.url}/none.jpg: 404 Not Found",
@@ -129,8 +128,8 @@ def test_a_virtual_column(database: Path, web: Web) -> None:
 @pytest.mark.parametrize("kind", [[], ["--virtual"]], ids=["stored", "virtual"])
 def test_an_index_on_a_column(database: Path, web: Web, kind: list[str]) -> None:
     """It answers without mediasql, and without asking for a file again."""
-    run("media", "add-column", database, "photos", "w", "width(image)", *kind)
-    made = run("create-index", database, "photos", "w")
+    forked.run("sqlite-utils", "media", "add-column", database, "photos", "w", "width(image)", *kind)
+    made = forked.run("sqlite-utils", "create-index", database, "photos", "w")
     assert made.returncode == 0
     assert ("MediaWarning: index idx_photos_w on photos has entries that come from media" in made.stderr) == bool(kind)
     web.asked()
@@ -216,7 +215,7 @@ def test_adding_urls_to_a_column(tmp_path: Path) -> None:
     assert objects(path, 'SELECT k, "the ""video" IS NOT NULL AS added, w FROM "odd ""table"') == [
         {"k": 1, "added": 1, "w": 3}
     ]
-    refused = run("media", "add", path, table, f"{tmp_path}/*.png", "--column", "other")
+    refused = forked.run("sqlite-utils", "media", "add", path, table, f"{tmp_path}/*.png", "--column", "other")
     assert refused.returncode == 1
     assert "has no column named other" in refused.stderr
 
@@ -242,7 +241,7 @@ def test_errors(database: Path, web: Web, monkeypatch: pytest.MonkeyPatch, argum
     connection = sqlite3.connect(database)
     connection.executescript("CREATE TABLE two(a IMAGE, b VIDEO); CREATE TABLE none(a)")
     before = list(connection.iterdump())
-    done = run(*[argument.format(db=database, web=web.server.url) for argument in arguments])
+    done = forked.run("sqlite-utils", *[argument.format(db=database, web=web.server.url) for argument in arguments])
     assert done.returncode != 0
     assert done.stdout == ""
     assert "Error: " in done.stderr
@@ -254,7 +253,7 @@ def test_errors(database: Path, web: Web, monkeypatch: pytest.MonkeyPatch, argum
 
 def test_a_variable_that_is_not_valid(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDIASQL_TIMEOUT", "soon")
-    done = run("tables", database)
+    done = forked.run("sqlite-utils", "tables", database)
     assert done.returncode == 1
     assert done.stderr == "Error: MEDIASQL_TIMEOUT: 'soon' is not valid; a positive number of seconds is needed\n"
 

@@ -20,19 +20,25 @@ SETTINGS = {"sql_time_limit_ms": 60_000}
 
 @contextmanager
 def start(
-    *databases: Path | str, plugin: dict[str, Any], env: dict[str, str] | None = None, **settings: int
+    *databases: Path | str,
+    plugin: dict[str, Any],
+    env: dict[str, str] | None = None,
+    forked: bool = False,
+    **settings: int,
 ) -> Iterator[str]:
     """It serves these databases, mediasql has the configuration `plugin`; the address without a slash.
+
+    forked  from a process that has imported it (see `tests.forked`)
 
     A query may take a minute if `settings` say nothing else: Datasette's own second is too little on a busy machine.
     """
     with tempfile.TemporaryDirectory(prefix="mediasql-datasette-") as folder:
         metadata = Path(folder) / "metadata.json"
         metadata.write_text(json.dumps({"plugins": {"mediasql": plugin}}))
-        command = [PROGRAM, *map(str, databases), "-m", str(metadata)]
+        command = ["datasette" if forked else PROGRAM, *map(str, databases), "-m", str(metadata)]
         for name, value in {**SETTINGS, **settings}.items():
             command += ["--setting", name, str(value)]
-        with running(lambda port: [*command, "-p", str(port)], env=env) as child:
+        with running(lambda port: [*command, "-p", str(port)], env=env, forked=forked) as child:
             yield f"http://127.0.0.1:{child.port}"
 
 

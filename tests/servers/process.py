@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.forked import Process as Forked
+
 ROOT = Path(__file__).resolve().parents[2]
 PROC = Path("/proc")
 
@@ -25,7 +27,7 @@ class StartError(RuntimeError):
 @dataclass(frozen=True)
 class Child:
     port: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     log: Path
 
     def tail(self, lines: int = 30) -> str:
@@ -38,15 +40,17 @@ def running(
     *,
     env: dict[str, str] | None = None,
     timeout: float = 60,
+    forked: bool = False,
 ) -> Iterator[Child]:
-    """Run `command(port)` on a free port until the block ends.
+    """Run `command(port)` on a free port until the block ends; `forked` where it begins with one of `tests.forked`.
 
     Another program may take the port between the choice and the child's bind; then the child dies, or
     somebody else answers, and the next try takes another port.
     """
     with tempfile.TemporaryDirectory(prefix="mediasql-server-") as folder:
         for attempt in range(3):
-            child = launch(command, free_port(), Path(folder) / f"{attempt}.log", env)
+            start = fork if forked else launch
+            child = start(command, free_port(), Path(folder) / f"{attempt}.log", env)
             try:
                 if ready(child, timeout):
                     yield child
@@ -79,6 +83,11 @@ def launch(command: Callable[[int], Sequence[str]], port: int, log: Path, env: d
             start_new_session=True,  # Ctrl-C is for the tests; the group is what stop() signals
         )
     return Child(port, process, log)
+
+
+def fork(command: Callable[[int], Sequence[str]], port: int, log: Path, env: dict[str, str] | None) -> Child:
+    program, *arguments = command(port)
+    return Child(port, Forked(program, arguments, {**os.environ, **(env or {})}, [Path(os.devnull), log, log]), log)
 
 
 def ready(child: Child, timeout: float) -> bool:

@@ -8,7 +8,6 @@ import os
 import re
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from traceback import clear_frames
@@ -20,7 +19,7 @@ import sqlalchemy
 
 import mediasql
 from mediasql.sql.loadable import build
-from tests import sqlite_utils_program
+from tests import forked
 from tests.servers import datasette as datasette_program
 
 Rows = list[tuple[str | None, ...]]
@@ -41,19 +40,6 @@ for my $statement (@{decode_json(do { local $/; <STDIN> })}) {
 $db->disconnect;
 print encode_json(\@found);
 """
-
-NEWEST = """
-import json, sys, apsw
-database, extension = sys.argv[1:]
-connection = apsw.Connection(database)
-connection.enable_load_extension(True)
-connection.load_extension(extension)
-try:
-    print(json.dumps([connection.execute(statement).fetchall() for statement in json.load(sys.stdin)]))
-except Exception as error:
-    sys.exit(str(error))
-"""
-
 
 C = r"""
 #include <dlfcn.h>
@@ -94,11 +80,21 @@ _WARNING = re.compile(r"^\S*:\d+: MediaWarning: .*\n(?:  .*\n)?", re.MULTILINE) 
 
 def program(*command: str, text: str, **more: str) -> str:
     done = subprocess.run(
-        command, input=text.encode(), capture_output=True, check=False, timeout=300, env=environment(**more)
+        command,
+        input=text,
+        capture_output=True,
+        check=False,
+        timeout=300,
+        env=environment(**more),
+        encoding="utf-8",
     )
-    if done.returncode or _WARNING.sub("", done.stderr.decode()):
-        raise HostError(f"{done.stderr.decode()} (status {done.returncode})")
-    return done.stdout.decode()
+    return _printed(done)
+
+
+def _printed(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode or _WARNING.sub("", done.stderr):
+        raise HostError(f"{done.stderr} (status {done.returncode})")
+    return done.stdout
 
 
 def shell(database: str, statements: list[str], **more: str) -> list[Rows]:
@@ -132,9 +128,9 @@ def perl(database: str, statements: list[str], **more: str) -> list[Rows]:
 
 
 def newest(database: str, statements: list[str]) -> list[Rows]:
-    """The extension in the SQLite that APSW brings, newer than Debian's; the binding has no part in it."""
-    out = program(sys.executable, "-c", NEWEST, database, mediasql.loadable_path(), text=json.dumps(statements))
-    return [as_text(rows) for rows in json.loads(out)]
+    """The extension in the SQLite that APSW brings, newer than Debian's."""
+    done = forked.run("newest", database, mediasql.loadable_path(), text=json.dumps(statements))
+    return [as_text(rows) for rows in json.loads(_printed(done))]
 
 
 def module(database: str, statements: list[str]) -> list[Rows]:
@@ -168,11 +164,10 @@ def sqlite_utils(database: str, statements: list[str]) -> list[Rows]:
     _need_no_connection_in_common(statements)
     found = []
     for statement in statements:
-        done = sqlite_utils_program.run("query", database, statement, "--arrays")
-        if done.returncode or _WARNING.sub("", done.stderr):
-            raise HostError(f"{done.stderr} (status {done.returncode})")
+        done = forked.run("sqlite-utils", "query", database, statement, "--arrays")
+        printed = _printed(done)
         gives_rows = statement.startswith(("SELECT", "WITH", "PRAGMA")) or "RETURNING" in statement
-        found.append(as_text(json.loads(done.stdout)) if gives_rows else [])  # of others it counts the rows
+        found.append(as_text(json.loads(printed)) if gives_rows else [])  # of others it counts the rows
     return found
 
 
@@ -189,7 +184,7 @@ def datasette(database: str, statements: list[str]) -> list[Rows]:
 
 
 def _served(database: str, queries: list[str], plugin: dict[str, Any]) -> list[Rows]:
-    with datasette_program.start(database, plugin=plugin, sql_time_limit_ms=300_000) as address:
+    with datasette_program.start(database, plugin=plugin, forked=True, sql_time_limit_ms=300_000) as address:
         answers = [datasette_program.ask(f"{address}/{Path(database).stem}", query) for query in queries]
     for answer in answers:
         if not answer["ok"]:
