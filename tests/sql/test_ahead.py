@@ -33,6 +33,7 @@ def test_what_is_given_up_leaves_nothing(web: Web) -> None:
     ahead.start([wanted(url) for url in hanging], "owner")
     with pytest.raises(ZeroDivisionError):
         ahead.take(hanging[0], lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+    ahead.give_up("owner")
     ahead.start([wanted(web.url(1))], "other")
     with soon():  # those that hang make room
         ahead.take(web.url(1), nothing)
