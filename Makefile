@@ -14,7 +14,8 @@ demo: venv ## a tour of mediasql over sample S3, GCS and web servers on this mac
 
 # Python is started hundreds of times, and would compile mediasql each time.
 test: export PYTHONDONTWRITEBYTECODE =
-test: venv servers ## all tests, against real servers on this machine; ARGS='-k s3 -n 0' is passed on
+test: ## all tests, against real servers on this machine; ARGS='-k s3 -n 0' is passed on
+	@$(MAKE) --no-print-directory --jobs=2 venv servers
 	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 bench: venv servers ## how fast it is, against baselines; ARGS='--only images --repeat 1' is passed on
@@ -23,8 +24,10 @@ bench: venv servers ## how fast it is, against baselines; ARGS='--only images --
 check: venv ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict mediasql
-	$(BIN)/mypy --strict --platform win32 mediasql
+	@$(MAKE) --no-print-directory --jobs=2 types-linux types-win32
+
+types-%: # as on that platform, of which each has a cache of its own
+	$(BIN)/mypy --strict --platform $* --cache-dir .mypy_cache/$* mediasql
 
 format: venv ## let ruff format the code and mend what it can
 	$(BIN)/ruff check --fix .
