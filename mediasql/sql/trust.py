@@ -43,13 +43,16 @@ def check_trust(session: Session, called: Collection[str]) -> None:
 def warn_if_distrusted(session: Session) -> None:
     """Give a warning if the schema of a database calls functions or tables of mediasql and SQLite refuses these calls.
 
-    A schema that SQLite parsed before the functions were registered works until another connection changes it.
+    SQLite decides it while it parses a schema, for functions that it knows then, and newer versions parse it at the
+    first statement of all: so it is parsed again.
     """
     if _is_trusted(session):
         return
     # Without trust SQLite may fail to parse the schema. The calls in it are still refused after this block.
     with switched(session.connection, TRUSTED_SCHEMA=1), suppress(apsw.Error):
         if any(_calls_mediasql(session, schema) for schema in session.connection.db_names()):
+            with switched(session.connection, WRITABLE_SCHEMA=0):  # as RESET leaves it
+                session.statement.cursor().execute("PRAGMA writable_schema = RESET").fetchall()
             warn(
                 "the schema of the database calls functions or tables of mediasql, and this connection does not trust "
                 "the schema (PRAGMA trusted_schema is OFF), so statements fail with 'unsafe use of …' or 'malformed "

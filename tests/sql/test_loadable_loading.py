@@ -221,7 +221,7 @@ def read_only_module(path: Path, statement: str) -> str:
     try:
         mediasql.load(connection)
         return "".join(f"{row[0]}\n" for row in connection.execute(statement).fetchall())
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         raise HostError(str(error)) from error
     finally:
         connection.close()
@@ -244,6 +244,28 @@ def test_a_database_that_is_opened_to_read(ask: Callable[[Path, str], str], tmp_
         with pytest.raises(HostError, match="attempt to write a readonly database"):
             ask(path, statement)
     assert ask(path, "SELECT width(image) + 1 FROM images") == "102\n"
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (read_only_shell, "file is not a database"),
+        (read_only_perl, "file is not a database"),
+        (read_only_module, "file is not a database"),
+        (read_only_shell, "database is locked"),  # the others wait for half a minute
+    ],
+)
+def test_a_database_that_cannot_be_read(ask: Callable[[Path, str], str], tmp_path: Path, said: str) -> None:
+    """It is no affair of loading: what needs it fails by itself. Newer versions read the schema for any statement."""
+    path = tmp_path / "photos.db"
+    other = sqlite3.connect(path)
+    if said == "database is locked":
+        other.executescript("PRAGMA locking_mode = EXCLUSIVE; CREATE TABLE images(image); BEGIN EXCLUSIVE")
+    else:
+        path.write_text("much text, of which no table can be made " * 99)
+    with pytest.raises(HostError, match=said):
+        ask(path, "SELECT width(image) FROM images")
+    other.close()
 
 
 def test_a_library_that_was_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

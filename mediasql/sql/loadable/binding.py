@@ -72,8 +72,7 @@ def attach(protocol: int, library: str, table: int, database: int) -> None:
         _connections[database] = connection, None
         try:
             connection.find_files()
-            if table not in _routines:
-                _compare_versions(connection)
+            if table not in _routines and _compare_versions(connection):
                 _routines[table] = routines
             mixing.refuse(connection.files, routines)
             like_apsw = cast("apsw.Connection", connection)
@@ -89,15 +88,21 @@ def attach(protocol: int, library: str, table: int, database: int) -> None:
         raise
 
 
-def _compare_versions(connection: Connection) -> None:
-    """Raise ConfigError when the host's SQL has another version than the library whose functions we were given."""
-    with suppress(apsw.AuthError):  # the host forbids it
+def _compare_versions(connection: Connection) -> bool:
+    """Raise ConfigError when the host's SQL has another version than the library whose functions we were given.
+
+    Returns whether it could be asked.
+    """
+    try:
         reported = connection.execute("SELECT sqlite_version()").get
-        if number_of(reported) != connection.routines.version:
-            raise ConfigError(
-                f"the functions that mediasql was given are of SQLite {text_of(connection.routines.version)}, and "
-                f"sqlite_version() of this connection is {reported!r}"
-            )
+    except apsw.Error:  # the host forbids it; or the schema, which newer versions read first, cannot be read now
+        return False
+    if number_of(reported) != connection.routines.version:
+        raise ConfigError(
+            f"the functions that mediasql was given are of SQLite {text_of(connection.routines.version)}, and "
+            f"sqlite_version() of this connection is {reported!r}"
+        )
+    return True
 
 
 def connection_at(database: int) -> tuple[Connection, Session | None] | None:
