@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check format readme venv servers clean
+.PHONY: help demo test bench rivals check format readme venv servers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,16 @@ test: ## all tests, against real servers on this machine; ARGS='-k s3 -n 0' is p
 
 bench: venv servers ## how fast it is, against baselines; ARGS='--only images --repeat 1' is passed on
 	$(BIN)/python -m benchmarks $(ARGS)
+
+rivals: venv servers .rivals/made ## the same against Daft, DataChain, DuckDB, obstore and s3fs, in an environment of theirs
+	$(BIN)/python -m benchmarks --only rivals $(ARGS)
+
+.rivals/made: benchmarks/rivals.txt
+	@echo "making .rivals: installing what mediasql is measured against, takes one to three minutes"
+	$(PYTHON) -m venv .rivals
+	.rivals/bin/pip install --quiet --disable-pip-version-check --upgrade pip
+	.rivals/bin/pip install --quiet --no-compile --requirement benchmarks/rivals.txt
+	touch $@
 
 check: venv ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -49,4 +59,4 @@ servers: ## what the tests need beyond Python: nginx, sqlite3, Perl's DBD::SQLit
 	tests/servers/install.sh
 
 clean: ## remove what was made here
-	rm -rf .venv .cache node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .rivals .cache node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,6 +30,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "x_limit": ("x limit", "{:.2f}".format),
     "x_download": ("x download", "{:.1f}".format),
     "x_threads": ("x s3fs", "{:.1f}".format),
+    "x_mediasql": ("x mediasql", "{:.3f}".format),
     "x_boto3": ("x boto3", "{:.1f}".format),
     "first": ("first row", "{:.3g}".format),
     "growth": ("MB more", "{:.0f}".format),

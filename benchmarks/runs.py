@@ -47,7 +47,9 @@ class Bench:
         server = {"http": self.server.url, "https": self.server.tls_url, "http2": self.server.http2_url}[scheme]
         return server + (f"/lat/{latency / 1000:g}" if latency else "") + "/bench"
 
-    def run(self, function: Function, cache: str | None = None, **arguments: Any) -> Result:
+    def run(
+        self, function: Function, cache: str | None = None, python: Path | str = sys.executable, **arguments: Any
+    ) -> Result:
         """The result of `function(**arguments)` in a process of its own, with what the server logged of it.
 
         `cache` is a folder for mediasql's cache that outlives the run; without it, it starts empty.
@@ -56,7 +58,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as empty:
             environment = {k: v for k, v in os.environ.items() if not foreign(k)}
             done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.child", function.__module__, function.__name__],
+                [str(python), "-m", "benchmarks.child", function.__module__, function.__name__],
                 input=json.dumps({"folder": str(self.corpus.folder), **arguments}),
                 env=environment | self._settings(cache or empty),
                 capture_output=True,
