@@ -38,6 +38,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 FOREIGN = ("AWS_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "GCSFS_", "AZURE_", "FSSPEC_", "MEDIASQL_", "STORAGE_")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests make our own warnings on purpose; those that are about them look for them."""
+    config.addinivalue_line("filterwarnings", "ignore::mediasql.MediaWarning")
+
+
 def pytest_collection_finish() -> None:
     """Take thousands of tests out of the garbage collector's sight, or it would go through them again and again."""
     gc.collect()
