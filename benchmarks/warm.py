@@ -216,6 +216,7 @@ def interrupted(folder: str, base: str, how: str, delay: float) -> Result:
         else:
             connection.interrupt()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
     clock, outcome = Clock(), "nothing was raised"
     timer = threading.Timer(delay, interrupt)
     timer.start()
