@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+# The function of each, and what a child of it would import beside what `ALSO` names.
 PROGRAMS = {
-    "sqlite-utils": "sqlite_utils.cli:cli",
-    "datasette": "datasette.cli:cli",
-    "newest": "tests.sql.newest:main",
+    "sqlite-utils": ("sqlite_utils.cli:cli", ()),
+    "datasette": ("datasette.cli:cli", ("uvicorn", "uvicorn.lifespan.on")),
+    "newest": ("tests.sql.newest:main", ()),
 }
-# What every child would import.
-ALSO = ("mediasql.sql.loadable.binding", "mediasql.storage.transport.curl", "uvicorn", "uvicorn.lifespan.on")
+ALSO = ("mediasql.sql.loadable.binding", "mediasql.storage.transport.curl")
 
 
 def run(program: str, *arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -98,10 +98,11 @@ def _end(server: subprocess.Popen[str]) -> None:
 
 
 def _serve(name: str) -> None:
-    module, _, function = PROGRAMS[name].partition(":")
+    place, more = PROGRAMS[name]
+    module, _, function = place.partition(":")
     program = getattr(importlib.import_module(module), function)
-    for module in ALSO:
-        importlib.import_module(module)
+    for imported in (*ALSO, *more):
+        importlib.import_module(imported)
     from mediasql.sql import registry
 
     registry.functions()

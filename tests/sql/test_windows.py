@@ -155,7 +155,9 @@ import os, sys, time, mediasql
 url, dead = sys.argv[1:]
 con = mediasql.connect()
 assert con.execute("SELECT length(content(?)) > 0", (url,)).get
-while os.path.exists(dead):  # it is cleaned beside the statements, and where the process ends before, by the next one
+for _ in range(1200):  # it is cleaned beside the statements, and where the process ends before, by the next one
+    if not os.path.exists(dead):
+        break
     time.sleep(0.05)
 con.close()
 """
