@@ -22,7 +22,7 @@ from weakref import WeakSet
 import apsw
 
 from ..config import Config
-from ..storage import forking, threads
+from ..storage import forking, garbage, threads
 from ..storage.cache import forbidden, place
 from ..storage.cache.database import AHEAD, Database
 from ..storage.cache.identity import Identity
@@ -275,6 +275,7 @@ class Answers:
 
     def flush(self) -> None:
         """Write what waits to be written."""
+        garbage.postpone()
         if sys.is_finalizing():  # nothing waits any more, and a thread that is gone may hold the lock
             return
         with self._writing:

@@ -27,7 +27,7 @@ from ..lifetime import leak
 from ..media.answers import opened
 from ..media.kept import is_of_statement
 from ..media.probe import Answer, Want, probe_bytes
-from ..storage import forking, loop
+from ..storage import forking, garbage, loop
 from ..storage.cache import forbidden
 from ..storage.cache.identity import Identity
 from ..storage.location import Location
@@ -172,7 +172,8 @@ class Session:
             raise _interrupt("interrupted")  # as SQLite says it
         if sys.is_finalizing():
             raise _interrupt("interrupted: Python is ending, and fetches nothing any more")
-        if loop.stuck():
+        garbage.postpone()
+        if garbage.stuck():
             raise _interrupt(
                 "interrupted: a thread that mediasql waits for collects garbage, in which a cursor of this connection "
                 "waits for the statement to end; run the statement again"

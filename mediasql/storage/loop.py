@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import gc
 import os
 import sys
-import threading
-import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, TimeoutError
@@ -16,64 +13,30 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..lifetime import leak
-from . import forking, threads
+from . import forking, garbage, threads
 
 T = TypeVar("T")
 
-# How often a waiting thread looks whether its query was interrupted, in seconds.
-_POLL = 0.05
 _DECODERS = 2 * (os.cpu_count() or 1)
 _WORKERS = os.cpu_count() or 1
 _LONGEST_DECODING = 5.0  # seconds that the end of Python waits for what cannot be given up
-# A collection keeps the GIL, however long it takes, so that others see one under way when it begins and ends at most,
-# unless it waits; or runs Python, which may wait for the GIL itself, on a busy machine for more than a second.
-_LOOKS = 100  # one every _POLL, at which somebody sees the same collection
 
 _lock = forking.lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _decoding: set[asyncio.Task[Any]] = set()
-_collecting = float("inf")  # a time.monotonic(): since when one of our threads collects garbage
-_seen = (0.0, 0.0, 0)  # the collection that somebody who waits saw: when it began, the last look, and their number
 
 
 def get() -> asyncio.AbstractEventLoop:
     """The loop, started in its thread if it is not running yet."""
     global _loop
+    garbage.postpone()
     with _lock:
         if _loop is None:
-            if _note not in gc.callbacks:
-                gc.callbacks.append(_note)
             _loop = asyncio.new_event_loop()
             # It looks up the names of hosts there; file systems have threads of their own.
             _loop.set_default_executor(threads.of("names"))
             threads.start(_loop.run_forever, "loop")
         return _loop
-
-
-def _note(phase: str, info: dict[str, int]) -> None:
-    global _collecting
-    if phase == "stop":
-        _collecting = float("inf")
-    elif threading.current_thread().name.startswith(threads.PREFIX):
-        _collecting = time.monotonic()
-
-
-def stuck() -> bool:
-    """Whether one of our threads seems to wait for the caller, who therefore must not wait for it.
-
-    Python collects garbage on whichever thread allocates. When that is one of ours, and a cursor is among the garbage,
-    it waits for the cursor's connection, whose mutex SQLite holds while a statement waits in one of our functions.
-    """
-    global _seen
-    now, began = time.monotonic(), _collecting
-    if began > now:
-        return False
-    before, looked, looks = _seen
-    if before != began:
-        _seen = began, now, 1
-    elif now - looked > 0.9 * _POLL:  # several threads may wait
-        _seen = began, now, looks + 1
-    return _seen[2] > _LOOKS
 
 
 def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: None) -> T:
@@ -90,11 +53,12 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
     try:
         while True:
             try:
-                return future.result(_POLL)
+                return future.result(garbage.POLL)
             except TimeoutError:
                 # A TimeoutError of the coroutine itself is its answer; one of the wait means: not yet.
                 if future.done():
                     return future.result()
+                garbage.postpone()
                 check()
     except BaseException:
         future.cancel()
@@ -106,7 +70,7 @@ def run(coroutine: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: N
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run `coroutine`, and wait unless this is the loop's own thread, where the garbage collector may call from.
 
-    Where the loop is `stuck` it is not waited for; the coroutine runs when it goes on. When Python ends, the loop's
+    Where it is `garbage.stuck` it is not waited for; the coroutine runs when it goes on. When Python ends, the loop's
     thread does not, and nothing is done.
     """
     if sys.is_finalizing():
@@ -117,9 +81,9 @@ def finish(coroutine: Coroutine[Any, Any, None]) -> None:
         here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
     except RuntimeError:
         here = None
-    while here is not loop and not stuck():
+    while here is not loop and not garbage.stuck():
         try:
-            return future.result(_POLL)
+            return future.result(garbage.POLL)
         except TimeoutError:
             if future.done():
                 return future.result()
@@ -179,10 +143,10 @@ atexit.register(_before_python_ends)
 
 def _forget() -> None:
     """In a forked child the threads do not exist; the next call starts others."""
-    global _loop, _collecting
+    global _loop
     leak(_loop)  # which was running
     _decoding.clear()
-    _loop, _collecting = None, float("inf")
+    _loop = None
 
 
 forking.at_fork(in_child=_forget)

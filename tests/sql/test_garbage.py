@@ -1,24 +1,31 @@
-"""Garbage that is collected on the fetching loop while a statement waits for that."""
+"""Garbage, and who collects it: not the threads that statements wait for."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
+import os
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mediasql
-from mediasql.storage import loop, threads
+from mediasql.storage import garbage, loop, threads
 from tests.clock import Clock
 from tests.servers.http import HttpServer
+from tests.sql.conftest import picture
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -31,22 +38,140 @@ def silent() -> Iterator[socket.socket]:
 @pytest.fixture
 def by_hand() -> Iterator[None]:
     """Garbage is collected when the test says so."""
+    eventually(gc.isenabled)  # what was put off for another test
     gc.disable()
     yield
     gc.enable()
 
 
+@pytest.fixture
+def often() -> Iterator[list[str]]:
+    """Garbage is collected all the time; the names of the threads that did."""
+    names: list[str] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            names.append(threading.current_thread().name)
+
+    before = gc.get_threshold()
+    gc.collect()
+    gc.callbacks.append(note)
+    gc.set_threshold(10, 2, 2)
+    yield names
+    gc.set_threshold(*before)
+    gc.callbacks.remove(note)
+
+
+def failed_statement(connection: sqlite3.Connection) -> None:
+    """Leave a cursor that is half-way among the garbage."""
+    cursor = connection.execute("SELECT 1 UNION ALL SELECT 2")
+    cursor.fetchone()
+    cycle: list[Any] = [cursor]
+    cycle.append(cycle)
+
+
+def test_our_threads_collect_no_garbage(
+    loadable: str, http_server: HttpServer, often: list[str], tmp_path: Path
+) -> None:
+    """Over all that has threads: the web, the disk, decoding, functions, listings, and what is written behind."""
+    urls = []
+    for number in range(60):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(8, 8))
+        http_server.put("", f"g/{number}.jpg", picture(8, 8))
+        urls += [str(tmp_path / f"{number}.jpg"), f"{http_server.url}/g/{number}.jpg"]
+    connection = sqlite3.connect(":memory:")
+    mediasql.load(connection, trust_schema=True)
+    connection.execute("CREATE TABLE t(u)")
+    connection.executemany("INSERT INTO t VALUES (?)", [(url,) for url in urls])
+    del often[:]
+    for value in ("width(u)", "width(thumbnail(u, 4))", "length(content(u))"):
+        failed_statement(connection)
+        found = connection.execute(f"SELECT count({value}) FROM t").fetchall()
+        assert found == [(len(urls),)]
+    failed_statement(connection)
+    assert connection.execute(f"SELECT count(*) FROM media('{tmp_path}/*.jpg')").fetchall() == [(60,)]
+    connection.close()
+    assert len(often) > 10
+    assert not [name for name in often if name.startswith(threads.PREFIX) and name != f"{threads.PREFIX}garbage"]
+    eventually(gc.isenabled)
+
+
+@pytest.mark.usefixtures("often")
+def test_what_a_long_function_leaves_is_collected_before_it_ends() -> None:
+    """Of all generations."""
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.itself = self
+
+    con = mediasql.connect()
+
+    @con.media_function
+    def busy(name: str) -> int:
+        assert not gc.isenabled()
+        garbage = Garbage()
+        gc.collect(1)
+        gc.collect(1)
+        left = weakref.ref(garbage)
+        del garbage
+        kept: list[Any] = []
+        while left() is not None:
+            kept += [[] for _ in range(100)]
+            time.sleep(0.01)
+        return 1
+
+    assert con.execute("SELECT busy('x')").get == 1
+    con.close()
+
+
+def at_work() -> None:
+    loop.run(asyncio.sleep(0))
+    assert not gc.isenabled()
+
+
+def test_python_collects_again_when_nothing_is_under_way() -> None:
+    at_work()
+    eventually(gc.isenabled)
+
+
+def test_a_forked_child_collects() -> None:
+    at_work()
+    child = os.fork()
+    if not child:
+        os._exit(0 if gc.isenabled() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_python_collects_when_it_ends() -> None:
+    script = (
+        "import asyncio, gc\n"
+        "from mediasql.storage import loop\n"
+        "class Last:\n"
+        "    def __init__(self): self.itself = self\n"
+        "    def __del__(self): print('collected')\n"
+        "Last()\n"
+        "loop.run(asyncio.sleep(0))\n"
+        "assert not gc.isenabled()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "collected\n"
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_who_switched_it_off_finds_it_off() -> None:
+    loop.run(asyncio.sleep(0))
+    time.sleep(2 * 1.1)  # longer than it would be put off
+    assert not gc.isenabled()
+
+
 @pytest.mark.usefixtures("by_hand")
 @pytest.mark.parametrize("query", ["SELECT width(:url || 'a.jpg')", "SELECT * FROM media(:url || '*.jpg')"])
 def test_a_cursor_among_the_garbage_does_not_stop_the_loop(loadable: str, silent: socket.socket, query: str) -> None:
-    """Collecting it waits for the connection, whose statement waits for the loop: the statement gives way."""
+    """A function of the application collects it there, which waits for the connection, whose statement waits for the
+    loop: the statement gives way."""
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     mediasql.load(connection, timeout=600)
-    cursor = connection.execute("SELECT 1 UNION ALL SELECT 2")
-    cursor.fetchone()  # it is half-way, so that it has to be reset
-    garbage: list[Any] = [cursor]
-    garbage.append(garbage)
-    del cursor, garbage
+    failed_statement(connection)
     url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
     collected = threading.Event()
     with ThreadPoolExecutor(1) as pool:
@@ -86,7 +211,7 @@ def test_a_collection_that_takes_long_is_waited_for() -> None:
         return "collected"
 
     looks = []
-    assert loop.run(collect(), lambda: looks.append(loop.stuck())) == "collected"
+    assert loop.run(collect(), lambda: looks.append(garbage.stuck())) == "collected"
     assert not any(looks)
 
 
@@ -99,12 +224,12 @@ def test_a_collection_is_stuck_when_it_is_seen_again_and_again(clock: Clock, mon
         found = []
         for pause in pauses:
             clock.move(pause)
-            found.append(loop.stuck())
+            found.append(garbage.stuck())
         return found
 
     monkeypatch.setattr(threading.current_thread(), "name", f"{threads.PREFIX}-test")
     loop.get()
-    collector = next(note for note in gc.callbacks if note.__module__ == loop.__name__)
+    collector = next(note for note in gc.callbacks if note.__module__ == garbage.__name__)
     collector("start", {})
     try:
         assert not any(looks(0, 100, 100, *[0.001] * 40, 100))

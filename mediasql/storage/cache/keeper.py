@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from .. import threads
+from .. import garbage, threads
 from .database import Database
 from .room import USED
 
@@ -46,6 +46,7 @@ class Keeper:
 
     def submit(self, change: Change, done: Callable[[bool], None] = lambda written: None) -> None:
         """Make a change soon. `done` is told, in the keeper's thread, whether it was written."""
+        garbage.postpone()
         with self._condition:
             self._changes.append((change, done))
             self._start()
@@ -114,6 +115,7 @@ class Keeper:
 
     def _run(self) -> None:
         while True:
+            garbage.postpone()
             with self._condition:
                 self._busy = False
                 while not (self._changes or self._counts or self._closing):

@@ -15,6 +15,7 @@ from yarl import URL
 
 from ... import __version__
 from ...errors import ForbiddenByPolicy, SetupError, UnavailableError
+from .. import garbage
 from .. import loop as event_loop
 from ..address import check_addresses
 from . import certificates
@@ -54,6 +55,7 @@ class AiohttpEngine(Engine):
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     def call(self, callback: Callable[..., None], *arguments: Any) -> None:
+        garbage.postpone()
         self._loop.call_soon_threadsafe(partial(callback, *arguments))
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:

@@ -27,7 +27,7 @@ import pycurl
 from ... import __version__
 from ...errors import ForbiddenByPolicy, SetupError, UnavailableError
 from ...lifetime import leak
-from .. import threads
+from .. import garbage, threads
 from ..address import check_addresses
 from . import certificates
 from .exchange import Exchange, Response, RetryableError, Tls, parse_head
@@ -232,6 +232,7 @@ class CurlEngine(Engine):
     # From any thread
 
     def call(self, callback: Callable[..., None], *arguments: Any) -> None:
+        garbage.postpone()
         self._calls.append((callback, arguments))
         if self._thread is None:
             self._start()
@@ -333,6 +334,7 @@ class CurlEngine(Engine):
 
     def _work(self) -> None:
         while True:
+            garbage.postpone()
             self._run_calls()
             self._run_timers()
             active = len(self._active)
