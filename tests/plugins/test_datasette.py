@@ -145,6 +145,7 @@ def test_what_its_server_forbids_to_store_is_not_kept_for_others(
             assert web.requests(), "each visitor's is a request of its own"
 
 
+ERROR = re.compile(r'<p class="message-error">([^<]*)</p>')
 BANNER = re.compile(r'<p class="message-warning">([^<]*)</p>')
 
 
@@ -167,6 +168,7 @@ def test_a_page_tells_that_something_could_not_be_read_for_the_moment(
     assert failing[0] in banner
     assert "500" in banner
     assert "Media errors" in banner
+    assert ERROR.findall(page.text) == []
     assert "0 results" in page.text
     assert "ds_messages" not in page.cookies, "it is for this page"
     (banner,) = BANNER.findall(get(ds, "/data/t").text)
