@@ -6,7 +6,7 @@ import datetime
 import sys
 import time
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from azure.core.credentials import AccessToken, AzureNamedKeyCredential, AzureSasCredential
@@ -374,6 +374,22 @@ def test_listings_are_paged_and_stop_where_the_reader_does(server: AzureServer) 
         assert [len(page) for page in pages] == [10, 10, 5]
         assert len(server.requests()) == 3
         assert len({entry.path for page in pages for entry in page}) == 25
+
+
+def test_the_sub_prefixes_of_a_long_listing_are_listed_at_the_same_time(
+    server: AzureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mediasql.storage.providers.cloud.FULL", 10)
+    keys = [f"d/{day} é/{number}.jpg" for day in range(6) for number in range(15)] + ["d/a.jpg", "d/z.jpg"]
+    for key in keys:
+        server.put("long", key, b"x")
+    server.reset()
+    with reading(server) as azure:
+        pages = azure.pages("az://long/d/", page_size=10)
+    assert sorted(entry.path for page in pages for entry in page) == sorted(keys)
+    asked = [parse_qs(request.query) for request in server.requests() if "comp=list" in request.query]
+    assert {query["prefix"][0] for query in asked} == {"d/", *(f"d/{day} é/" for day in range(6))}
+    assert len([query for query in asked if "delimiter" in query]) == 1
 
 
 def test_listings_tell_what_reading_tells(server: AzureServer) -> None:

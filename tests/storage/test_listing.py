@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from contextlib import aclosing
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from mediasql.errors import TransientError
 from mediasql.storage.providers.base import KeyRange, ObjectInfo
-from mediasql.storage.providers.listing import RANGES, SPLIT_AFTER, ListedPage, listed
+from mediasql.storage.providers.listing import MOST_PREFIXES, RANGES, SPLIT_AFTER, ListedPage, Split, listed
 
 NOTHING = ObjectInfo()
 
@@ -55,19 +56,48 @@ class Store:
                 objects.append((key, NOTHING))
         return ListedPage(objects, None, last, prefixes)
 
-    def list(self, keys: KeyRange, *, recursive: bool = True, parallel: bool = True, most: int = 10**9) -> list[str]:
+    def list(
+        self, keys: KeyRange, *, recursive: bool = True, split: Split = Split.NAMES, most: int = 10**9
+    ) -> list[str]:
         async def work() -> list[str]:
             found: list[str] = []
-            pages = listed(self.get, keys, recursive=recursive, parallel=parallel)
-            async for page in pages:
-                found += [name for name, _ in page]
-                if len(found) >= most:
-                    break
-            await pages.aclose()  # type: ignore[attr-defined]
+            async with aclosing(listed(self.get, keys, recursive=recursive, split=split)) as pages:
+                async for page in pages:
+                    found += [name for name, _ in page]
+                    if len(found) >= most:
+                        break
             assert len(asyncio.all_tasks()) == 1
             return found
 
         return asyncio.run(work())
+
+
+class Unordered(Store):
+    """Keys as Azure lists them: from the beginning, or from where a page ended; here in another order as well."""
+
+    def __init__(self, keys: list[str], size: int) -> None:
+        super().__init__(keys, size)
+        self.order = sorted(self.keys, key=lambda key: hash(key[::-1]))
+
+    async def get(self, keys: KeyRange, delimiter: str, token: str | None) -> ListedPage:
+        self.asked.append((keys, delimiter, token))
+        self.active += 1
+        self.together.append(self.active)
+        try:
+            await asyncio.sleep(0.001)
+        finally:
+            self.active -= 1
+        assert not keys.after
+        found: dict[str, bool] = {}
+        for key in self.order:
+            if key.startswith(keys.prefix):
+                end = key.find(delimiter, len(keys.prefix)) if delimiter else -1
+                found[key if end < 0 else key[: end + 1]] = end >= 0
+        at = int(token or 0)
+        page = list(found.items())[at : at + self.size]
+        following = str(at + self.size) if at + self.size < len(found) else None
+        objects = [(key, NOTHING) for key, is_prefix in page if not is_prefix]
+        return ListedPage(objects, following, "", [key for key, is_prefix in page if is_prefix])
 
 
 names = st.lists(st.text("ab/é\U0001f600", max_size=6), max_size=60)
@@ -110,10 +140,32 @@ def test_a_small_prefix_costs_no_request_more() -> None:
     assert len(store.asked) == SPLIT_AFTER
 
 
-def test_where_a_store_lists_in_no_order_pages_follow_each_other() -> None:
+def test_pages_follow_each_other_where_they_are_not_worth_it() -> None:
     store = Store([f"d{day:02}/o{number:03}" for day in range(40) for number in range(25)], 10)
-    assert store.list(KeyRange(), parallel=False) == store.keys
+    assert store.list(KeyRange(), split=Split.NOWHERE) == store.keys
     assert (max(store.together), len(store.asked)) == (1, 100)
+
+
+@given(names, st.integers(1, 5), st.text("ab/", max_size=3))
+def test_every_key_once_where_sub_prefixes_are_listed(keys: list[str], size: int, prefix: str) -> None:
+    store = Unordered(keys, size)
+    expected = [key for key in store.keys if key.startswith(prefix)]
+    assert sorted(store.list(KeyRange(prefix), split=Split.PREFIXES)) == expected
+
+
+@pytest.mark.parametrize("above", ["", "all/of/it/"])
+def test_where_a_store_lists_from_the_beginning_only_sub_prefixes_are_parts(above: str) -> None:
+    keys = [f"{above}d{day:02}/o{number:03}" for day in range(40) for number in range(25)]
+    store = Unordered([*keys, *(f"{keys[0]}/deep/{way}/{number}" for way in range(9) for number in range(9))], 60)
+    assert sorted(store.list(KeyRange(), split=Split.PREFIXES)) == store.keys
+    assert max(store.together) >= RANGES / 2
+    assert max(store.together) <= RANGES
+
+
+def test_sub_prefixes_that_are_many_are_not_listed_one_by_one() -> None:
+    store = Unordered([f"{number:05}/o" for number in range(2000)], MOST_PREFIXES)
+    assert sorted(store.list(KeyRange(), split=Split.PREFIXES)) == store.keys
+    assert len(store.asked) == -(-len(store.keys) // MOST_PREFIXES) + 1
 
 
 def test_whoever_wants_no_more_leaves_no_request_behind() -> None:

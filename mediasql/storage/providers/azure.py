@@ -360,10 +360,7 @@ def _parse_page(body: bytes) -> ListedPage:
         raise ValueError(f"<{root.tag}>")
     found = []
     for blob in root.iter("Blob"):
-        element = blob.find("Name")
-        name = (element.text or "") if element is not None else ""
-        if element is not None and element.get("Encoded") == "true":  # characters that XML cannot hold
-            name = unquote(name)
+        name = _name(blob)
         said = {part.tag: part.text for part in blob.find("Properties") or ()}
         size = int(said.get("Content-Length") or 0)
         if is_directory_marker(name, size) or said.get("ResourceType") == "directory":
@@ -376,4 +373,13 @@ def _parse_page(body: bytes) -> ListedPage:
             mime_type=said.get("Content-Type"),
         )
         found.append((name, info))
-    return ListedPage(found, root.findtext("NextMarker") or None)
+    prefixes = [_name(each) for each in root.iter("BlobPrefix")]
+    return ListedPage(found, root.findtext("NextMarker") or None, prefixes=prefixes)
+
+
+def _name(entry: Any) -> str:
+    element = entry.find("Name")
+    if element is None:
+        return ""
+    name = element.text or ""
+    return unquote(name) if element.get("Encoded") == "true" else name  # characters that XML cannot hold

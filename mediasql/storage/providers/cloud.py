@@ -12,6 +12,7 @@ import random
 import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, ClassVar, TypeVar
 
@@ -29,7 +30,7 @@ from ..location import Location
 from ..transport.exchange import RetryableError
 from ..transport.requests import RETRY_STATUS, status_text
 from .base import Entry, KeyRange, Provider, Request
-from .listing import FULL, ListedPage, listed
+from .listing import FULL, ListedPage, Split, listed
 
 T = TypeVar("T")
 
@@ -73,13 +74,11 @@ class CloudProvider(Provider):
             return await self.page(prefix, keys, delimiter, token, page_size)
 
         in_order = self.lists_ranges(prefix)
-        parallel = page_size >= FULL and in_order
-        found = listed(get, keys if in_order else KeyRange(keys.prefix), recursive=recursive, parallel=parallel)
-        try:
+        split = (Split.NAMES if in_order else Split.PREFIXES) if page_size >= FULL else Split.NOWHERE
+        found = listed(get, keys if in_order else KeyRange(keys.prefix), recursive=recursive, split=split)
+        async with aclosing(found):
             async for objects in found:
                 yield [Entry(self.url_at(prefix, name), name, info) for name, info in objects]
-        finally:
-            await found.aclose()  # type: ignore[attr-defined]
 
     async def listing(self, prefix: Location, sign: Callable[[], Awaitable[Request]], parse: Callable[[bytes], T]) -> T:
         """Return what `parse` makes of the answer to a listing request, which `sign` makes anew for each attempt.
