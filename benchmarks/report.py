@@ -146,6 +146,7 @@ TLS, HTTP = over("https", "mediasql"), over("http", "mediasql")
 SIGNED, LISTED = over("https", "signed"), case("listed")
 TEN = case("nginx, 10 connections")
 FAR = over("http", "mediasql", least_ms=100, most_ms=1000)
+FAR_STORE = over("https", "signed", least_ms=100, most_ms=1000)
 HOST_CALL, HOST_SCAN = case("warm call, extension"), distant("first scan, extension")
 TARGETS = [
     Target("images, TLS: of bare aiohttp, at least", "images", TLS, "x_limit", at_least=1.2),
@@ -156,6 +157,7 @@ TARGETS = [
     Target("videos: of bare aiohttp, at least", "videos", OURS, "x_limit", at_least=0.9),
     Target("audio: of bare aiohttp, at least", "audio", OURS, "x_limit", at_least=0.85),
     Target("S3, signed, TLS: times s3fs, 64 threads and Pillow, at least", "store", SIGNED, "x_threads", at_least=10),
+    Target("S3, far: of bare aiohttp, at least", "store", FAR_STORE, "x_limit", at_least=0.9),
     Target("listing 100,000 keys: times boto3, at least", "listing", LISTED, "x_boto3", at_least=6),
     Target("listing 100,000 keys: seconds to the first row, at most", "listing", LISTED, "first", at_most=0.3),
     Target("small servers: files without a value, at most", "small", every, "failed", at_most=0),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.baselines import files
+from benchmarks.baselines import files, limit
 from benchmarks.child import Clock, peak_mb
 from benchmarks.list_server import KEYS, SECONDS
 from benchmarks.runs import Bench, Result, summary
@@ -68,6 +68,11 @@ def s3fs_threads(folder: str, base: str, endpoint: str, place: str, count: int, 
     return clock.result(wrong=sum(expected[name] != found[name] for name in expected))
 
 
+def unsigned(folder: str, base: str, endpoint: str, place: str, count: int, authority: str) -> Result:
+    """The limit: aiohttp with the same plan, and no signatures."""
+    return limit(folder, base, "images", count)
+
+
 def store(bench: Bench) -> list[Result]:
     """Objects that nobody has read yet, over TLS, in a bucket whose key begins with what the server waits."""
     rows = []
@@ -77,7 +82,8 @@ def store(bench: Bench) -> list[Result]:
         place = base.replace(endpoint + "/", "s3://") + "/"
         arguments = {"base": base, "endpoint": endpoint, "place": place, "authority": str(bench.authority)}
         slow = min(OBJECTS, bench.sizes["slow"]["images"])
-        counts: dict[Callable[..., Result], int] = {signed: min(OBJECTS, *bench.sizes["images"]), s3fs_threads: slow}
+        many = min(OBJECTS, *bench.sizes["images"])
+        counts: dict[Callable[..., Result], int] = {signed: many, unsigned: many, s3fs_threads: slow}
         results: dict[Callable[..., Result], list[Result]] = {function: [] for function in counts}
         for _ in range(bench.repeat):
             for function, count in counts.items():
@@ -87,7 +93,10 @@ def store(bench: Bench) -> list[Result]:
             {"case": function.__name__, "scheme": "https", "ms": latency, **summary(runs, counts[function])}
             for function, runs in results.items()
         ]
-        rows += [row | {"x_threads": row["per_second"] / group[-1]["per_second"]} for row in group]
+        rates = [row["per_second"] for row in group]
+        rows += [
+            row | {"x_limit": row["per_second"] / rates[1], "x_threads": row["per_second"] / rates[-1]} for row in group
+        ]
     return rows
 
 
