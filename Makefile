@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench rivals check format readme venv servers clean
+.PHONY: help demo test matrix bench rivals check format readme venv servers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: ## all tests, against real servers on this machine; ARGS='-k s3 -n 0' is passed on
 	@$(MAKE) --no-print-directory --jobs=2 venv servers
 	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
+
+matrix: ## the tests in Debian 13 and the release after it, as root; ARGS='forky -- -k s3' is passed on
+	tests/matrix.sh $(ARGS)
 
 bench: venv servers ## how fast it is, against baselines; ARGS='--only images --repeat 1' is passed on
 	$(BIN)/python -m benchmarks $(ARGS)

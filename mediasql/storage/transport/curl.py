@@ -334,7 +334,8 @@ class CurlEngine(Engine):
 
     def _work(self) -> None:
         while True:
-            garbage.postpone()
+            if self._calls or self._active:
+                garbage.postpone()
             self._run_calls()
             self._run_timers()
             active = len(self._active)
