@@ -62,9 +62,9 @@ run() {
   ' outside "$root" env -i HOME=/root LANG=C.UTF-8 TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     "${given[@]}" bash -euc '
     version=$(python3 -c "import sys; print(\"%d.%d\" % sys.version_info[:2])")
-    if ! ldconfig -p | grep -q "libpython$version"; then # programs without Python load mediasql through it
+    if ! command -v make || ! ldconfig -p | grep -q "libpython$version"; then # through which programs load mediasql
       apt-get update -q
-      DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends procps "libpython$version"
+      DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends make procps "libpython$version"
     fi >/var/log/mediasql-matrix.log 2>&1 || { tail /var/log/mediasql-matrix.log; exit 1; }
     cd /src
     make --jobs=2 venv servers >/var/log/mediasql-matrix.log 2>&1 || { tail -n 30 /var/log/mediasql-matrix.log; exit 1; }

@@ -16,7 +16,10 @@ from . import forking, threads
 
 POLL = 0.05  # seconds between looks of whoever waits
 _IDLE = 1.0  # seconds without `postpone` after which Python collects by itself again
-_FULL_SHARE = 0.05  # of the time, at most, goes into collections of all generations
+# A collection of all generations keeps the GIL for seconds where there are millions of objects. Python makes one when
+# the oldest generation has grown by a quarter, which nobody else is told.
+FULL_AFTER = 60.0  # seconds since the last, at least, or since Python's own are put off
+_FULL_SHARE = 0.01  # of the time, at most
 _NAME = "garbage"
 # A collection keeps the GIL, however long it takes, so that others see one under way when it begins and ends at most,
 # unless it waits; or runs Python, which may wait for the GIL itself, on a busy machine for more than a second.
@@ -67,9 +70,8 @@ def _resume() -> None:
 
 
 def _collect_meanwhile() -> None:
-    """Collect what is due, as Python does by itself (see `gc.set_threshold`); everything at most so often that it takes
-    a bounded share of the time."""
-    next_full = 0.0
+    """Collect what is due, as Python does by itself (see `gc.set_threshold`), but all generations rarely."""
+    next_full = time.monotonic() + FULL_AFTER
     while True:
         time.sleep(POLL)
         with _lock:
@@ -83,7 +85,7 @@ def _collect_meanwhile() -> None:
         if oldest and old > oldest and began >= next_full:
             gc.collect()
             ended = time.monotonic()
-            next_full = ended + (ended - began) / _FULL_SHARE
+            next_full = ended + max(FULL_AFTER, (ended - began) / _FULL_SHARE)
         else:
             gc.collect(1)
 

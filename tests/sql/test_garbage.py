@@ -97,8 +97,10 @@ def test_our_threads_collect_no_garbage(
 
 
 @pytest.mark.usefixtures("often")
-def test_what_a_long_function_leaves_is_collected_before_it_ends() -> None:
+def test_what_a_long_function_leaves_is_collected_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all generations."""
+    monkeypatch.setattr(garbage, "FULL_AFTER", 0.1)
+    eventually(gc.isenabled)
 
     class Garbage:
         def __init__(self) -> None:
@@ -109,11 +111,11 @@ def test_what_a_long_function_leaves_is_collected_before_it_ends() -> None:
     @con.media_function
     def busy(name: str) -> int:
         assert not gc.isenabled()
-        garbage = Garbage()
+        cycle = Garbage()
         gc.collect(1)
         gc.collect(1)
-        left = weakref.ref(garbage)
-        del garbage
+        left = weakref.ref(cycle)
+        del cycle
         kept: list[Any] = []
         while left() is not None:
             kept += [[] for _ in range(100)]
