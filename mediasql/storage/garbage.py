@@ -16,10 +16,7 @@ from . import forking, threads
 
 POLL = 0.05  # seconds between looks of whoever waits
 _IDLE = 1.0  # seconds without `postpone` after which Python collects by itself again
-# A collection of all generations keeps the GIL for seconds where there are millions of objects. Python makes one when
-# the oldest generation has grown by a quarter, which nobody else is told.
-FULL_AFTER = 60.0  # seconds since the last, at least, or since Python's own are put off
-_FULL_SHARE = 0.01  # of the time, at most
+_GROWTH = 0.25  # of the oldest generation, after which all are collected
 _NAME = "garbage"
 # A collection keeps the GIL, however long it takes, so that others see one under way when it begins and ends at most,
 # unless it waits; or runs Python, which may wait for the GIL itself, on a busy machine for more than a second.
@@ -70,8 +67,9 @@ def _resume() -> None:
 
 
 def _collect_meanwhile() -> None:
-    """Collect what is due, as Python does by itself (see `gc.set_threshold`), but all generations rarely."""
-    next_full = time.monotonic() + FULL_AFTER
+    """Collect what is due, by the rules of Python itself (see `gc.set_threshold`): all generations when the oldest has
+    grown by a quarter, since that keeps the GIL for seconds where there are millions of objects."""
+    grown, size = 0, -1
     while True:
         time.sleep(POLL)
         with _lock:
@@ -81,13 +79,15 @@ def _collect_meanwhile() -> None:
         threshold, _, oldest = gc.get_threshold()
         if not threshold or young <= threshold:
             continue
-        began = time.monotonic()
-        if oldest and old > oldest and began >= next_full:
-            gc.collect()
-            ended = time.monotonic()
-            next_full = ended + max(FULL_AFTER, (ended - began) / _FULL_SHARE)
-        else:
-            gc.collect(1)
+        if oldest and old > oldest:
+            if size < 0:
+                size = len(gc.get_objects(2))
+            if grown > _GROWTH * size:
+                gc.collect()
+                grown, size = 0, len(gc.get_objects(2))
+                continue
+        grown += len(gc.get_objects(0)) + len(gc.get_objects(1))
+        grown -= gc.collect(1)
 
 
 def _note(phase: str, info: dict[str, int]) -> None:
