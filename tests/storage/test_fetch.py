@@ -379,10 +379,9 @@ def test_part_of_a_compressed_object_is_read_as_a_whole(client: Client) -> None:
 def test_a_connection_that_breaks_once_is_opened_again(
     server: HttpServer, client: Client, fault_proxy: Callable[[int], FaultProxy], fault: str
 ) -> None:
-    proxy = fault_proxy(server.port)
     for after in (0, 100, 30_000):
+        proxy = fault_proxy(server.port)
         proxy.set(**{fault: after}, first=1)
-        client.store.close()
         assert client.read(f"{proxy.url}/a.bin", 0, 90_000).data == DATA[:90_000]
         assert proxy.connections == 2
 
