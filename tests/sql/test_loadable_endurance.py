@@ -82,7 +82,8 @@ def test_load_query_and_close_again_and_again(command: tuple[str, ...], tmp_path
     answers, resident, files = zip(*(line.rsplit(" ", 2) for line in done.stdout.splitlines()), strict=True)
     assert set(answers) == {ANSWER}
     assert sum(web.asked().values()) >= len(answers) == CYCLES
-    assert set(files[SETTLED - 1 :]) == {files[-1]}
+    opened = [int(count) for count in files[SETTLED - 1 :]]
+    assert max(opened) - min(opened) <= 2, opened  # one may be open for the moment; each cycle opens several
     sizes = [int(size) for size in resident]
     print(f"resident: {sizes[SETTLED - 1]} KB after {SETTLED} cycles, {sizes[-1]} KB after {CYCLES}")
     assert sizes[-1] - sizes[SETTLED - 1] < MOST_GROWTH, sizes[:: CYCLES // 20]

@@ -77,8 +77,8 @@ def test_in_the_middle_of_a_scan(web: Web, transport: str, program: str, through
 @pytest.mark.parametrize("transport", ["curl", "aiohttp"])
 def test_ctrl_c(web: Web, transport: str) -> None:
     program = """
-print("begun", flush=True)
 try:
+    print("begun", flush=True)
     rows.fetchall()
 except KeyboardInterrupt:
     print("KeyboardInterrupt", flush=True)
