@@ -131,16 +131,24 @@ def test_what_is_asked_for_as_a_file_is_fetched_once(objects: Objects, make: Cal
     assert len(objects.asked) == before + 10
 
 
-def test_nothing_goes_before_it_is_known_what_fits(objects: Objects, tmp_path: Path) -> None:
+def test_nothing_goes_before_it_is_known_what_fits(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = Cache(tmp_path)
     scan(cache, objects, range(ROOM))
     cache.close()
+    cleaned, clean = threading.Event(), module.Blocks.clean
+
+    def cleaning(blocks: module.Blocks) -> int:
+        removed = clean(blocks)
+        cleaned.set()
+        return removed
+
+    monkeypatch.setattr(module.Blocks, "clean", cleaning)
 
     def capacity(held: int) -> int:
-        # The look at what is held has started the thread that cleans, and evicts what is too much; it may have ended.
-        for thread in threading.enumerate():
-            if thread.name == "mediasql-cleaner":
-                thread.join()
+        # The look at what is held has started the thread that cleans, and evicts what is too much.
+        assert cleaned.wait(60)
         return held + BLOCK
 
     found = module.blocks(tmp_path, capacity, print)

@@ -115,7 +115,6 @@ class Keeper:
 
     def _run(self) -> None:
         while True:
-            garbage.postpone()
             with self._condition:
                 self._busy = False
                 while not (self._changes or self._counts or self._closing):
@@ -130,6 +129,7 @@ class Keeper:
                 counts, self._counts = self._counts, {}
                 self._urgent = False
                 self._busy = True
+            garbage.postpone()  # it may have waited for longer than that holds
             self._write(changes, counts)
 
     def _hurry(self) -> bool:
